@@ -1,0 +1,30 @@
+//! How invalidations travel between processes.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::Result;
+
+/// What a subscription says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusEvent {
+    /// The server confirmed a subscription that this side sent: from here on nothing is missed until `Lost`.
+    Confirmed,
+    /// A message; the bytes are the sender's.
+    Message(Bytes),
+    /// Messages may have been lost since the last event.
+    Lost,
+}
+
+/// A channel that reaches the other processes of a namespace: at most once, without replay.
+#[async_trait]
+pub trait Bus: Send + Sync + std::fmt::Debug {
+    /// Sends a message; answers how many receivers the transport knows of.
+    async fn publish(&self, message: Bytes) -> Result<u64>;
+
+    /// What arrives. The stream reconnects by itself, says [`BusEvent::Lost`] as soon as the link is in doubt, and
+    /// [`BusEvent::Confirmed`] once it stands again. It ends when it is dropped.
+    fn events(&self) -> BoxStream<'static, BusEvent>;
+}

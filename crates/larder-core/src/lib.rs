@@ -1,0 +1,43 @@
+//! The contract that the crates of Larder share: what a cache backend is, how keys and patterns are written, what stands
+//! before every stored value, what is invalidated, and where time comes from.
+//!
+//! This crate does no I/O and needs no async runtime. An application that wants one backend by itself depends on this
+//! crate and on the backend's:
+//!
+//! ```
+//! use larder_core::{Key, Pattern};
+//!
+//! let key = Key::with_prefix("shop:users:", &("eu", 7));
+//! assert_eq!(key.as_str(), "shop:users:eu:7");
+//! assert!(Pattern::new("users:eu:*")?.within("shop:").matches(key.as_str()));
+//! # Ok::<(), larder_core::Error>(())
+//! ```
+//!
+//! # Cargo features
+//! - `tokio`: [`SystemClock`] can be waited on ([`Timer`]) through tokio's timers.
+
+mod backend;
+mod bus;
+mod clock;
+pub mod envelope;
+mod error;
+mod ext;
+mod invalidation;
+mod key;
+mod options;
+mod pattern;
+mod tag;
+
+pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Inspect, Lock, Scan, ServerFigures};
+pub use bus::{Bus, BusEvent};
+pub use bytes::Bytes;
+pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};
+pub use error::{Error, ErrorKind, Result};
+pub use ext::{BackendExt, SCAN_PAGE};
+pub use invalidation::{Invalidated, InvalidationSink, Status, Target};
+pub use key::{Key, KeyBuf, KeyPart, MAX_KEY_BYTES, ToKey};
+pub use options::{
+    Condition, Expiry, Found, GetOptions, Remaining, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
+};
+pub use pattern::{Pattern, escape_glob, glob_matches, literal_part};
+pub use tag::{MANY_TAGS, MAX_TAGS, Tag, check_tags};
