@@ -1,0 +1,26 @@
+//! A small trading service, real in all its parts, that shows the Larder caching framework at work.
+//!
+//! This library holds what the service is built from and what can be used without it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`candle`], [`candles`] | candles, their seeded generator, their CSV loader |
+//! | [`indicators`] | RSI, MACD and Bollinger bands |
+//! | [`market`] | the instruments and everything the exchange knows about them, as pure functions |
+//! | [`exchange`] | the exchange: an HTTP server with latency and a request limit, and its client |
+//! | [`database`] | candles, users, preferences and positions in SQLite |
+//! | [`model`] | what the exchange, the database and the service answer with |
+//! | [`workload`], [`zipf`] | a reproducible mix of requests |
+//! | [`seeded`], [`pace`] | where randomness and time come from |
+//!
+//! Every answer depends on the seed, the symbol and the symbol's revision, and on nothing else: neither on the wall
+//! clock nor on the order of requests. That is what lets a run with the cache on be compared, body by body, with a run
+//! with the cache off.
+
+pub mod candle;
+pub mod candles;
+pub mod indicators;
+pub mod interval;
+pub mod model;
+pub mod pace;
+pub mod seeded;

@@ -1,0 +1,7 @@
+//! Tests of the demo's public interface, one module a subject.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
+
+mod candles;
+mod indicators;
+mod reference;
