@@ -1,0 +1,143 @@
+use larder_core::Key;
+use larder_flight::{FlightId, Flights, Join};
+
+use crate::id;
+
+fn lead(flights: &Flights<u32>, key: &Key) -> larder_flight::Leader<u32> {
+    match flights.join(key, id()) {
+        Join::Lead(leader) => leader,
+        Join::Follow(_) => panic!("somebody leads already"),
+    }
+}
+
+fn follow(flights: &Flights<u32>, key: &Key) -> larder_flight::Follower<u32> {
+    match flights.join(key, id()) {
+        Join::Lead(_) => panic!("nobody leads"),
+        Join::Follow(follower) => follower,
+    }
+}
+
+#[tokio::test]
+async fn followers_get_what_the_leader_loaded() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let followers: Vec<_> = (0..1000).map(|_| tokio::spawn(follow(&flights, &key).wait())).collect();
+    drop(leader.finish(7));
+    for follower in followers {
+        assert_eq!(follower.await.unwrap(), Some(7));
+    }
+    assert_eq!(flights.keys_at_work(), 0);
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_after_the_end_still_gets_the_result() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let late = follow(&flights, &key);
+    drop(leader.finish(7));
+    assert_eq!(late.wait().await, Some(7));
+}
+
+#[tokio::test]
+async fn a_dropped_leader_does_not_stall_followers() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let follower = follow(&flights, &key);
+    drop(leader);
+    assert_eq!(follower.wait().await, None);
+    drop(lead(&flights, &key));
+    assert_eq!(flights.keys_at_work(), 0);
+}
+
+#[tokio::test]
+async fn a_leader_that_panics_does_not_stall_followers() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let follower = follow(&flights, &key);
+    let task = tokio::spawn(async move {
+        let _leader = leader;
+        panic!("the loader's defect");
+    });
+    assert_eq!(follower.wait().await, None);
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!(flights.in_flight(), 0);
+}
+
+#[test]
+fn calls_of_other_types_or_options_do_not_share_a_flight() {
+    let flights = Flights::<u32>::new();
+    let key = Key::new("k");
+    let _leader = lead(&flights, &key);
+    let other = FlightId { options: 1, ..id() };
+    assert!(matches!(flights.join(&key, other), Join::Lead(_)));
+}
+
+#[tokio::test]
+async fn a_raised_fence_detaches_the_flight_but_its_waiters_keep_it() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let first = lead(&flights, &key);
+    let waiter = follow(&flights, &key);
+    flights.raise(&key, || ());
+    let second = lead(&flights, &key);
+    let newcomer = follow(&flights, &key);
+    drop(first.finish(1));
+    drop(second.finish(2));
+    assert_eq!(waiter.wait().await, Some(1));
+    assert_eq!(newcomer.wait().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_forced_refresh_flies_alone_and_later_callers_join_it() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let mut old = lead(&flights, &key);
+    let waiter = follow(&flights, &key);
+    let mut forced = flights.lead_alone(&key, id());
+    let newcomer = follow(&flights, &key);
+    assert!(!old.ticket().commit(|| panic!("the older load must not be stored")));
+    assert!(forced.ticket().commit(|| ()));
+    drop(old.finish(1));
+    drop(forced.finish(2));
+    assert_eq!(waiter.wait().await, Some(1));
+    assert_eq!(newcomer.wait().await, Some(2));
+    assert_eq!(flights.keys_at_work(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_callers_make_one_load() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+    let flights = Flights::<u32>::new();
+    let loads = Arc::new(AtomicU32::new(0));
+    let gate = Arc::new(tokio::sync::Barrier::new(10_000));
+    let callers: Vec<_> = (0..10_000)
+        .map(|_| {
+            let (flights, loads, gate) = (flights.clone(), Arc::clone(&loads), Arc::clone(&gate));
+            tokio::spawn(async move {
+                let joined = flights.join(&Key::new("hot"), id());
+                // The load ends only once everybody has joined.
+                gate.wait().await;
+                match joined {
+                    Join::Lead(leader) => {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        drop(leader.finish(7));
+                        Some(7)
+                    }
+                    Join::Follow(follower) => follower.wait().await,
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Some(7));
+    }
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    assert_eq!(flights.keys_at_work(), 0);
+}
