@@ -105,17 +105,17 @@ impl Strategy {
 impl EarlyRefresh {
     /// When an entry that is fresh for `fresh_for` is refreshed early, if it is.
     fn sample(self, fresh_for: Duration, cost: Duration, rng: &mut fastrand::Rng) -> Option<Duration> {
-        match self {
-            Self::Share(share) if share > 0.0 && share < 1.0 => Some(scaled(fresh_for, share)),
+        let after = match self {
+            Self::Share(share) if share > 0.0 && share < 1.0 => scaled(fresh_for, share),
             Self::XFetch { beta } if beta > 0.0 => {
                 // `f64` draws from [0, 1); its complement never is zero, so the logarithm is finite.
                 let lead = scaled(cost, beta * -(1.0 - rng.f64()).ln());
-                let after = fresh_for.saturating_sub(lead).max(fresh_for / 2);
-                // A load that cost nothing has nothing to be early for.
-                (after < fresh_for).then_some(after)
+                fresh_for.saturating_sub(lead).max(fresh_for / 2)
             }
-            Self::Off | Self::Share(_) | Self::XFetch { .. } => None,
-        }
+            Self::Off | Self::Share(_) | Self::XFetch { .. } => return None,
+        };
+        // A load that cost nothing has nothing to be early for, and rounding may end at the TTL itself.
+        (after < fresh_for).then_some(after)
     }
 }
 

@@ -43,7 +43,6 @@ pub const fn session() -> Strategy {
 }
 
 /// Every preset, in the order of the table in the crate's documentation.
-#[must_use]
 pub fn all() -> [Strategy; 4] {
     [api_response(), database_query(), indicator(), session()]
 }
