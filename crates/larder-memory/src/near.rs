@@ -1,0 +1,472 @@
+//! The near tier: typed values in this process, found by the canonical text of their key.
+//!
+//! It stands on `quick_cache`, behind this one small type, so that the choice can be measured again. A hit takes a
+//! shared lock of one shard for the time of a hash lookup and the clone of two `Arc`s at most; it allocates nothing and
+//! leaves no lock held.
+//!
+//! **Deadlines are kept here and judged by the caller.** [`NearTier::get`] answers what is stored, dead or alive: the
+//! caller has read the clock already and checks deadline, epoch and tags in one go. Dead entries go when the caller
+//! meets them ([`NearTier::remove_if`]), and by [`NearTier::sweep`], which finds them by deadline without looking at the
+//! living.
+//!
+//! **What counts against the bound** is each entry's weight, which the caller states for the value, plus the length of
+//! its key, plus [`ENTRY_OVERHEAD`]. The bound is divided among shards that evict by themselves, so the heaviest entry
+//! that can be kept is a little less than one shard ([`NearTier::largest_entry`]).
+//!
+//! No value is dropped under a lock: a value whose `Drop` uses the cache again does no harm.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use larder_core::{Error, Result, Tick};
+use parking_lot::Mutex;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+use crate::deadlines::Deadlines;
+
+/// A value of any type, shared.
+pub type AnyValue = Arc<dyn Any + Send + Sync>;
+
+/// What an entry costs beyond its value and key, in bytes: its slot and its share of the hash table and of the memory
+/// of evicted keys, its record by deadline, and the headers of the two `Arc`s. Measured by sizes, rounded up.
+pub const ENTRY_OVERHEAD: u64 = 192;
+
+/// The smallest tier, in bytes.
+const SMALLEST_TIER: u64 = 64 << 10;
+
+/// Without an explicit number, no shard is smaller than this, so that a value of several MiB can be kept.
+const SMALLEST_DEFAULT_SHARD: u64 = 8 << 20;
+
+/// The share of a shard that one entry may take.
+const HOT_SHARE: f64 = 0.97;
+
+/// A value with its deadlines, and with whatever else the caller keeps beside it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NearEntry<M> {
+    /// The value.
+    pub value: AnyValue,
+    /// Until then it is served without question.
+    pub fresh_until: Tick,
+    /// Until then it may be served while it is loaded anew; afterwards it is dead. The sweep goes by this.
+    pub stale_until: Tick,
+    /// From then on a hit starts a refresh in the background.
+    pub refresh_at: Tick,
+    /// The caller's own; cloned with every hit, so keep it to an `Option<Arc<_>>` or a few numbers.
+    pub meta: M,
+}
+
+impl<M> NearEntry<M> {
+    /// An entry that is fresh for ever.
+    #[must_use]
+    pub fn new(value: AnyValue, meta: M) -> Self {
+        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta }
+    }
+
+    /// Until when it is fresh.
+    #[must_use]
+    pub fn with_fresh_until(mut self, tick: Tick) -> Self {
+        self.fresh_until = tick;
+        self
+    }
+
+    /// Until when it may be served stale.
+    #[must_use]
+    pub fn with_stale_until(mut self, tick: Tick) -> Self {
+        self.stale_until = tick;
+        self
+    }
+
+    /// From when on a hit starts a refresh.
+    #[must_use]
+    pub fn with_refresh_at(mut self, tick: Tick) -> Self {
+        self.refresh_at = tick;
+        self
+    }
+}
+
+impl<M: fmt::Debug> fmt::Debug for NearEntry<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearEntry")
+            .field("fresh_until", &self.fresh_until)
+            .field("stale_until", &self.stale_until)
+            .field("refresh_at", &self.refresh_at)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The size of a near tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NearConfig {
+    /// What all entries together may weigh, in bytes; at least 64 KiB.
+    pub near_bytes: u64,
+    /// About how many entries are expected; sizes the memory of evicted keys. By default one for each KiB.
+    pub near_entries: Option<usize>,
+    /// Into how many independently locked shards the tier is divided: a power of two. By default up to 4 for each core,
+    /// none smaller than 8 MiB.
+    pub near_shards: Option<usize>,
+}
+
+impl NearConfig {
+    /// A tier of so many bytes.
+    #[must_use]
+    pub fn new(near_bytes: u64) -> Self {
+        Self { near_bytes, near_entries: None, near_shards: None }
+    }
+
+    /// About how many entries are expected.
+    #[must_use]
+    pub fn near_entries(mut self, entries: usize) -> Self {
+        self.near_entries = Some(entries);
+        self
+    }
+
+    /// How many shards; more of them lessen contention, and the size of the largest entry.
+    #[must_use]
+    pub fn near_shards(mut self, shards: usize) -> Self {
+        self.near_shards = Some(shards);
+        self
+    }
+
+    fn entries(&self) -> Result<usize> {
+        match self.near_entries {
+            Some(0) => Err(Error::config("near_entries", "is 0; give about the number of entries that will be kept")),
+            Some(entries) => Ok(entries),
+            None => Ok(usize::try_from(self.near_bytes >> 10).unwrap_or(usize::MAX)),
+        }
+    }
+
+    fn shards(&self) -> Result<u64> {
+        if let Some(shards) = self.near_shards {
+            let shards = shards as u64;
+            if !shards.is_power_of_two() || shards > self.near_bytes / SMALLEST_TIER {
+                let most = prev_power_of_two(self.near_bytes / SMALLEST_TIER);
+                let message = format!("is {shards}; it must be a power of two, here at most {most} (64 KiB each)");
+                return Err(Error::config("near_shards", message));
+            }
+            return Ok(shards);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+        let most = (self.near_bytes / SMALLEST_DEFAULT_SHARD).max(1);
+        Ok(prev_power_of_two((4 * cores).min(most)))
+    }
+}
+
+impl Default for NearConfig {
+    /// 64 MiB.
+    fn default() -> Self {
+        Self::new(64 << 20)
+    }
+}
+
+fn prev_power_of_two(number: u64) -> u64 {
+    1 << number.max(1).ilog2()
+}
+
+/// What became of an insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Admission {
+    /// The entry is kept, and replaced the one before it.
+    Kept,
+    /// The entry is heavier than a shard can hold and was not kept; the one before it is gone too.
+    TooHeavy,
+}
+
+/// A moment's figures of a near tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct NearStats {
+    /// Entries, dead ones that were not met yet included.
+    pub entries: u64,
+    /// What they weigh, in bytes.
+    pub bytes: u64,
+    /// What they may weigh, in bytes.
+    pub capacity_bytes: u64,
+    /// Entries that gave way to others since the start; replaced and removed ones do not count.
+    pub evictions: u64,
+    /// Entries that were kept since the start, replacements included.
+    pub inserts: u64,
+    /// Entries that were too heavy to keep, since the start.
+    pub rejected: u64,
+}
+
+#[derive(Clone)]
+struct Stored<M> {
+    entry: NearEntry<M>,
+    weight: u64,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl<M> Weighter<Arc<str>, Stored<M>> for ByWeight {
+    #[inline]
+    fn weight(&self, _key: &Arc<str>, stored: &Stored<M>) -> u64 {
+        stored.weight
+    }
+}
+
+#[derive(Clone)]
+struct TakeEvicted;
+
+/// What one insertion pushed out, carried beyond the shard's lock before it is dropped.
+struct Evicted<M> {
+    first: Option<(Arc<str>, Stored<M>)>,
+    more: Vec<(Arc<str>, Stored<M>)>,
+}
+
+impl<M> Default for Evicted<M> {
+    fn default() -> Self {
+        Self { first: None, more: Vec::new() }
+    }
+}
+
+impl<M> Evicted<M> {
+    /// How many entries gave way. The library reports the replaced entry among them, which has the inserted key.
+    fn gave_way(&self, inserted: &str) -> u64 {
+        let all = self.first.iter().chain(&self.more);
+        let replaced = all.clone().any(|(key, _)| **key == *inserted);
+        all.count() as u64 - u64::from(replaced)
+    }
+}
+
+impl<M> Lifecycle<Arc<str>, Stored<M>> for TakeEvicted {
+    type RequestState = Evicted<M>;
+
+    #[inline]
+    fn on_evict(&self, state: &mut Evicted<M>, key: Arc<str>, stored: Stored<M>) {
+        if state.first.is_none() {
+            state.first = Some((key, stored));
+        } else {
+            state.more.push((key, stored));
+        }
+    }
+}
+
+type Store<M> = Cache<Arc<str>, Stored<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
+
+/// The in-process tier of typed values. All methods may be called from many threads at once.
+pub struct NearTier<M> {
+    store: Store<M>,
+    /// By shard of the store. Taken after the store's lock is released, never while it is held.
+    deadlines: Box<[Mutex<Deadlines<Arc<str>>>]>,
+    /// The shard in which the next sweep begins.
+    sweep_from: AtomicUsize,
+    largest: u64,
+    evictions: AtomicU64,
+    inserts: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl<M: Clone + Send + Sync + 'static> NearTier<M> {
+    /// An empty tier. Allocates nothing for entries yet.
+    ///
+    /// # Errors
+    /// [`Config`](larder_core::ErrorKind::Config), naming the setting and what would be right.
+    pub fn new(config: &NearConfig) -> Result<Self> {
+        if config.near_bytes < SMALLEST_TIER {
+            let message = format!("is {} bytes; give at least {SMALLEST_TIER} (64 KiB)", config.near_bytes);
+            return Err(Error::config("near_bytes", message));
+        }
+        let shards = config.shards()?;
+        // A multiple of the shards, since the library rounds each shard's part up.
+        let capacity = config.near_bytes - config.near_bytes % shards;
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(config.entries()?)
+            .weight_capacity(capacity)
+            .shards(usize::try_from(shards).unwrap_or(usize::MAX))
+            .hot_allocation(HOT_SHARE)
+            .build()
+            .map_err(|error| Error::config("near_bytes", error))?;
+        let store = Store::with_options(options, ByWeight, DefaultHashBuilder::default(), TakeEvicted);
+        let deadlines = (0..store.num_shards()).map(|_| Mutex::new(Deadlines::new())).collect();
+        Ok(Self {
+            largest: hot_part(store.shard_capacity()),
+            store,
+            deadlines,
+            sweep_from: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+            inserts: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+        })
+    }
+
+    /// The entry under a key, dead or alive: the caller judges its deadlines. No allocation; no lock is held afterwards.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
+        self.store.get(key).map(|stored| stored.entry)
+    }
+
+    /// As [`get`](Self::get), without counting as a use of the entry: for listings and explanations.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<NearEntry<M>> {
+        self.store.peek(key).map(|stored| stored.entry)
+    }
+
+    /// What the entry under a key counts against the bound, in bytes.
+    #[must_use]
+    pub fn weight_of(&self, key: &str) -> Option<u64> {
+        self.store.peek(key).map(|stored| stored.weight)
+    }
+
+    /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
+    /// value in bytes; the key and [`ENTRY_OVERHEAD`] are added. O(1), a record by deadline O(log n) beside it.
+    pub fn insert(&self, key: Arc<str>, entry: NearEntry<M>, weight: u64) -> Admission {
+        let weight = weight.saturating_add(key.len() as u64).saturating_add(ENTRY_OVERHEAD);
+        if weight > self.largest {
+            // What stood there is outdated all the same.
+            drop(self.store.remove(&*key));
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            return Admission::TooHeavy;
+        }
+        let deadline = entry.stale_until;
+        let mut evicted = Evicted::default();
+        self.store.insert_with_lifecycle(Arc::clone(&key), Stored { entry, weight }, &mut evicted);
+        self.inserts.fetch_add(1, Ordering::Relaxed);
+        let gave_way = evicted.gave_way(&key);
+        if gave_way > 0 {
+            self.evictions.fetch_add(gave_way, Ordering::Relaxed);
+        }
+        if deadline != Tick::FOREVER {
+            let shard = &self.deadlines[self.store.shard_index(&*key)];
+            shard.lock().record(deadline, key, |key| self.deadline_of(key));
+        }
+        Admission::Kept
+    }
+
+    /// Looks at an entry's deadline without cloning it: a clone could turn out to be the last owner of the value, whose
+    /// `Drop` would then run under the lock of the deadlines.
+    fn deadline_of(&self, key: &Arc<str>) -> Option<Tick> {
+        let mut deadline = None;
+        let kept = self.store.remove_if(&**key, |stored| {
+            deadline = Some(stored.entry.stale_until);
+            false
+        });
+        debug_assert!(kept.is_none(), "the closure refuses every removal");
+        deadline
+    }
+
+    /// Removes an entry.
+    pub fn remove(&self, key: &str) -> Option<NearEntry<M>> {
+        self.store.remove(key).map(|(_, stored)| stored.entry)
+    }
+
+    /// Removes an entry if it is (still) the one that is meant; answers whether it did. Nothing can be put in its place
+    /// between the question and the removal. `which` runs under a lock: it must be quick and must not use the tier.
+    pub fn remove_if(&self, key: &str, which: impl FnOnce(&NearEntry<M>) -> bool) -> bool {
+        self.store.remove_if(key, |stored| which(&stored.entry)).is_some()
+    }
+
+    /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),
+    /// locking for one entry at a time. `keep` may run twice for an entry, the second time under a lock: it must be
+    /// quick and must not use the tier.
+    pub fn retain(&self, keep: impl Fn(&str, &NearEntry<M>) -> bool) -> u64 {
+        let mut removed = 0;
+        for (key, stored) in self.store.iter() {
+            if !keep(&key, &stored.entry) {
+                removed += u64::from(self.remove_if(&key, |entry| !keep(&key, entry)));
+            }
+        }
+        removed
+    }
+
+    /// Removes everything that was there when the call began; answers how many entries. Values are dropped one by one,
+    /// outside the locks.
+    pub fn clear(&self) -> u64 {
+        self.store.drain().count() as u64
+    }
+
+    /// Removes entries whose `stale_until` has come, looking at `at_most` candidates; answers how many were removed. A
+    /// call goes on where the one before it ended; one that answers less than `at_most` may have met outdated records,
+    /// so call again at the next tick in any case. O(`at_most` x log n), whatever the number of living entries.
+    pub fn sweep(&self, now: Tick, at_most: usize) -> u64 {
+        let shards = self.deadlines.len();
+        let from = self.sweep_from.load(Ordering::Relaxed);
+        let (mut removed, mut left) = (0, at_most);
+        for step in 0..shards {
+            let shard = (from + step) % shards;
+            self.sweep_from.store(shard, Ordering::Relaxed);
+            while left > 0 {
+                let Some(key) = self.deadlines[shard].lock().pop_due(now) else { break };
+                left -= 1;
+                removed += u64::from(self.remove_if(&key, |entry| entry.stale_until <= now));
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        removed
+    }
+
+    /// Calls `visit` for every entry, dead ones included, outside the locks: it may use the tier. Entries that come or
+    /// go meanwhile may be missed.
+    pub fn for_each(&self, mut visit: impl FnMut(&str, &NearEntry<M>)) {
+        for (key, stored) in self.store.iter() {
+            visit(&key, &stored.entry);
+        }
+    }
+
+    /// The number of entries, dead ones that were not met yet included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// What the entries weigh, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.store.weight()
+    }
+
+    /// The heaviest entry that can be kept, in bytes, its key and [`ENTRY_OVERHEAD`] included.
+    #[must_use]
+    pub fn largest_entry(&self) -> u64 {
+        self.largest
+    }
+
+    /// The tier's figures. Entries and bytes are read shard by shard, so they need not be of exactly one moment.
+    #[must_use]
+    pub fn stats(&self) -> NearStats {
+        NearStats {
+            entries: self.store.len() as u64,
+            bytes: self.store.weight(),
+            capacity_bytes: self.store.capacity(),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            inserts: self.inserts.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl<M> fmt::Debug for NearTier<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearTier").field("shards", &self.deadlines.len()).finish_non_exhaustive()
+    }
+}
+
+/// The part of a shard that one entry may take, as the library computes it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "the same rounding as in the library; a byte more or less does not matter"
+)]
+fn hot_part(shard_capacity: u64) -> u64 {
+    (shard_capacity as f64 * HOT_SHARE) as u64
+}

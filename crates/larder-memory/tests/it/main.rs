@@ -1,0 +1,3 @@
+//! The public interface of `larder-memory`.
+
+mod near;
