@@ -19,8 +19,13 @@
 
 pub mod candle;
 pub mod candles;
+pub mod database;
+pub mod exchange;
 pub mod indicators;
 pub mod interval;
+pub mod market;
 pub mod model;
 pub mod pace;
 pub mod seeded;
+pub mod workload;
+pub mod zipf;

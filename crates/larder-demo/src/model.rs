@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::interval::Interval;
+use crate::{indicators::IndicatorKind, interval::Interval};
 
 /// The newest prices of a symbol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,8 +82,8 @@ pub struct IndicatorSeries {
     pub symbol: String,
     /// Interval of the candles.
     pub interval: Interval,
-    /// Name of the indicator: `rsi`, `macd` or `bollinger`.
-    pub indicator: String,
+    /// Which indicator.
+    pub indicator: IndicatorKind,
     /// Start of each candle, the oldest first.
     pub times: Vec<DateTime<Utc>>,
     /// The indicator's lines, each as long as `times`.

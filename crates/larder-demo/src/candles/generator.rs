@@ -12,6 +12,8 @@ use crate::{candle::Candle, interval::Interval, seeded};
 
 /// Start of the newest generated interval, 2025-01-01 00:00 UTC: fixed, so that a seed means the same at any time.
 const NEWEST: i64 = 1_735_689_600;
+/// The smallest difference of two prices.
+pub const TICK: f64 = 0.000_1;
 /// Standard deviation of the logarithmic return of a one-minute candle; it grows with the root of the length.
 const MINUTE_VOLATILITY: f64 = 0.000_6;
 
@@ -105,9 +107,11 @@ fn around(rng: &mut Pcg64Mcg, time: DateTime<Utc>, open: f64, close: f64, base_v
     Candle { time, open, high, low: low.max(0.0), close, volume }
 }
 
-/// Four decimal places, as an exchange quotes prices, and never zero.
-fn rounded(price: f64) -> f64 {
-    ((price * 10_000.0).round() / 10_000.0).max(0.000_1)
+/// `value` to the [`TICK`], as an exchange quotes prices, and never below it.
+#[must_use]
+pub fn rounded(value: f64) -> f64 {
+    // Dividing by 10,000 gives the number nearest to the decimal fraction; multiplying by 0.0001 would not.
+    ((value * 10_000.0).round() / 10_000.0).max(TICK)
 }
 
 #[cfg(test)]

@@ -6,6 +6,6 @@ mod resample;
 
 pub use self::{
     csv::{CsvError, CsvFault, load, read},
-    generator::{Series, redraw_last},
+    generator::{Series, TICK, redraw_last, rounded},
     resample::resample,
 };

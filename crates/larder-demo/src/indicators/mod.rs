@@ -6,6 +6,7 @@
 
 mod bollinger;
 mod error;
+mod kind;
 mod macd;
 mod rsi;
 
@@ -14,6 +15,7 @@ use chrono::{DateTime, Utc};
 pub use self::{
     bollinger::{Bollinger, BollingerBands},
     error::IndicatorError,
+    kind::{IndicatorKind, UnknownIndicator},
     macd::{Macd, MacdLines},
     rsi::Rsi,
 };
@@ -42,13 +44,13 @@ pub enum Indicator {
 }
 
 impl Indicator {
-    /// The name in paths, keys and answers.
+    /// Which indicator it is.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn kind(&self) -> IndicatorKind {
         match self {
-            Self::Rsi(_) => "rsi",
-            Self::Macd(_) => "macd",
-            Self::Bollinger(_) => "bollinger",
+            Self::Rsi(_) => IndicatorKind::Rsi,
+            Self::Macd(_) => IndicatorKind::Macd,
+            Self::Bollinger(_) => IndicatorKind::Bollinger,
         }
     }
 
@@ -88,6 +90,6 @@ impl Indicator {
                 ]
             }
         };
-        IndicatorSeries { symbol: symbol.to_owned(), interval, indicator: self.name().to_owned(), times, lines }
+        IndicatorSeries { symbol: symbol.to_owned(), interval, indicator: self.kind(), times, lines }
     }
 }

@@ -97,7 +97,7 @@ fn a_series_has_one_value_a_candle_and_is_complete_after_its_warm_up() {
         let series = candles::Series { seed: 5, symbol: "ETHUSDT", interval: Interval::Hour, revision: 0 };
         let candles: Vec<Candle> = series.generate(count);
         let answer = indicator.compute("ETHUSDT", Interval::Hour, &candles);
-        assert_eq!(answer.indicator, indicator.name());
+        assert_eq!(answer.indicator, indicator.kind());
         assert_eq!(answer.times.len(), count);
         for line in &answer.lines {
             assert_eq!(line.values.len(), count, "{}", line.name);
