@@ -1,0 +1,109 @@
+//! What an application invalidates by: a symbol, an exchange, a user, or something of its own.
+
+use std::{borrow::Cow, fmt};
+
+use larder_core::{Error, ErrorKind, KeyPart, Result, Tag, Target, literal_part};
+
+use crate::invalidate::region_prefix;
+
+/// A way of naming entries that belong together.
+///
+/// [`WholePart`] covers the usual case; implement the trait for what lies otherwise in the keys:
+///
+/// ```
+/// use larder_core::{Pattern, Result, Target, literal_part};
+/// use larder_invalidation::Dimension;
+///
+/// /// Candles of one symbol and interval.
+/// struct Candles<'a> { symbol: &'a str, interval: &'a str }
+///
+/// impl Dimension for Candles<'_> {
+///     fn targets(&self, namespace_prefix: &str) -> Result<Vec<Target>> {
+///         let (symbol, interval) = (literal_part(self.symbol), literal_part(self.interval));
+///         let text = format!("{namespace_prefix}db:candles:{symbol}:{interval}*");
+///         Ok(vec![Target::Pattern(Pattern::from_canonical(text))])
+///     }
+/// }
+/// ```
+pub trait Dimension {
+    /// What is to be invalidated, canonical and within the namespace whose prefix is `""` or ends in `:`.
+    ///
+    /// # Errors
+    /// An argument that names nothing or cannot be right; nothing is invalidated then.
+    fn targets(&self, namespace_prefix: &str) -> Result<Vec<Target>>;
+}
+
+impl<D: Dimension + ?Sized> Dimension for &D {
+    fn targets(&self, namespace_prefix: &str) -> Result<Vec<Target>> {
+        (**self).targets(namespace_prefix)
+    }
+}
+
+/// Entries of some regions that have a value as one whole part of their key, and entries anywhere that carry the tag
+/// `tag:value`.
+///
+/// A key of more than [`MAX_KEY_BYTES`](larder_core::MAX_KEY_BYTES) keeps only its head: what such keys have at the end
+/// is found by the tag alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WholePart {
+    tag: Cow<'static, str>,
+    regions: Vec<Cow<'static, str>>,
+    value: String,
+}
+
+impl WholePart {
+    /// The value of a dimension, such as `WholePart::new("account", 7)`, with the tag `account:7` and no regions yet.
+    #[must_use]
+    pub fn new(tag: impl Into<Cow<'static, str>>, value: impl KeyPart) -> Self {
+        Self { tag: tag.into(), regions: Vec::new(), value: literal_part(&value) }
+    }
+
+    /// Adds regions, by name, whose keys are searched.
+    #[must_use]
+    pub fn in_regions<R: Into<Cow<'static, str>>>(mut self, regions: impl IntoIterator<Item = R>) -> Self {
+        self.regions.extend(regions.into_iter().map(Into::into));
+        self
+    }
+
+    /// A trading symbol: in the regions `api`, `db` and `indicator`, and the tag `symbol:<name>`.
+    #[must_use]
+    pub fn symbol(symbol: &str) -> Self {
+        Self::new("symbol", symbol).in_regions(["api", "db", "indicator"])
+    }
+
+    /// An exchange: in the regions `api` and `db`, and the tag `exchange:<name>`.
+    #[must_use]
+    pub fn exchange(exchange: &str) -> Self {
+        Self::new("exchange", exchange).in_regions(["api", "db"])
+    }
+
+    /// A user's session: in the region `session`, and the tag `user:<id>`.
+    #[must_use]
+    pub fn user_session(user: impl KeyPart) -> Self {
+        Self::new("user", user).in_regions(["session"])
+    }
+}
+
+impl Dimension for WholePart {
+    fn targets(&self, namespace_prefix: &str) -> Result<Vec<Target>> {
+        if self.tag.is_empty() || self.value.is_empty() {
+            let (field, named) = if self.tag.is_empty() { ("tag", "dimension") } else { (&*self.tag, "value") };
+            let message = format!("`{field}` is empty; name the {named} whose entries are to go");
+            return Err(Error::new(ErrorKind::InvalidArgument, "invalidate", message));
+        }
+        let mut targets = Vec::with_capacity(self.regions.len() + 1);
+        for region in &self.regions {
+            let prefix = region_prefix(namespace_prefix, region)?;
+            targets.push(Target::Part { prefix, part: self.value.clone() });
+        }
+        let tag = format!("{}:{}", Tag::from(&*self.tag), self.value);
+        targets.push(Target::Tags(vec![Tag::from_canonical(tag)]));
+        Ok(targets)
+    }
+}
+
+impl fmt::Debug for WholePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WholePart({}:{} in {:?})", self.tag, self.value, self.regions)
+    }
+}

@@ -1,0 +1,5 @@
+//! The public interface of larder-invalidation.
+
+mod effects;
+mod requests;
+mod sinks;
