@@ -35,7 +35,7 @@ const LONGEST_QUOTE: usize = 200;
 pub struct ClientOptions {
     /// Time for one try, from connecting to the last byte; 5 s by default.
     pub timeout: Duration,
-    /// How often a request is sent at most; 10 by default, at least 1.
+    /// How often a request is sent at most; 20 by default, at least 1.
     pub tries: u32,
     /// The first pause between tries, doubled each time and varied; 25 ms by default.
     pub backoff: Duration,
@@ -50,7 +50,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(5),
-            tries: 10,
+            tries: 20,
             backoff: Duration::from_millis(25),
             longest_wait: Duration::from_secs(10),
             pace: Pace::real(),

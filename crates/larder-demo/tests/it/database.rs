@@ -144,6 +144,22 @@ async fn concurrent_writers_and_readers_lose_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_that_read_first_wait_for_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::in_file(folder.path().join("demo.db")).await.unwrap();
+    database.seed(&Market::of_symbols(1, ["BTCUSDT"]).unwrap(), SeedPlan::new(5, 4)).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..80_u64 {
+        let database = database.clone();
+        let values = BTreeMap::from([("number".to_owned(), json!(number))]);
+        writers.spawn(async move { database.put_preferences(number % 4 + 1, &values).await.unwrap() });
+    }
+    assert_eq!(writers.join_all().await.len(), 80);
+    assert_eq!(database.preferences(2).await.unwrap().values.len(), 1);
+    database.close().await;
+}
+
 #[tokio::test]
 async fn a_file_keeps_its_data() {
     let folder = tempfile::tempdir().unwrap();
