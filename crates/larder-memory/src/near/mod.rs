@@ -15,8 +15,10 @@
 //!
 //! No value is dropped under a lock: a value whose `Drop` uses the cache again does no harm.
 
+mod config;
+mod entry;
+
 use std::{
-    any::Any,
     fmt,
     sync::{
         Arc,
@@ -24,152 +26,20 @@ use std::{
     },
 };
 
+pub use config::NearConfig;
+pub use entry::{AnyValue, NearEntry};
 use larder_core::{Error, Result, Tick};
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use crate::deadlines::Deadlines;
 
-/// A value of any type, shared.
-pub type AnyValue = Arc<dyn Any + Send + Sync>;
-
 /// What an entry costs beyond its value and key, in bytes: its slot and its share of the hash table and of the memory
 /// of evicted keys, its record by deadline, and the headers of the two `Arc`s. Measured by sizes, rounded up.
 pub const ENTRY_OVERHEAD: u64 = 192;
 
-/// The smallest tier, in bytes.
-const SMALLEST_TIER: u64 = 64 << 10;
-
-/// Without an explicit number, no shard is smaller than this, so that a value of several MiB can be kept.
-const SMALLEST_DEFAULT_SHARD: u64 = 8 << 20;
-
 /// The share of a shard that one entry may take.
 const HOT_SHARE: f64 = 0.97;
-
-/// A value with its deadlines, and with whatever else the caller keeps beside it.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NearEntry<M> {
-    /// The value.
-    pub value: AnyValue,
-    /// Until then it is served without question.
-    pub fresh_until: Tick,
-    /// Until then it may be served while it is loaded anew; afterwards it is dead. The sweep goes by this.
-    pub stale_until: Tick,
-    /// From then on a hit starts a refresh in the background.
-    pub refresh_at: Tick,
-    /// The caller's own; cloned with every hit, so keep it to an `Option<Arc<_>>` or a few numbers.
-    pub meta: M,
-}
-
-impl<M> NearEntry<M> {
-    /// An entry that is fresh for ever.
-    #[must_use]
-    pub fn new(value: AnyValue, meta: M) -> Self {
-        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta }
-    }
-
-    /// Until when it is fresh.
-    #[must_use]
-    pub fn with_fresh_until(mut self, tick: Tick) -> Self {
-        self.fresh_until = tick;
-        self
-    }
-
-    /// Until when it may be served stale.
-    #[must_use]
-    pub fn with_stale_until(mut self, tick: Tick) -> Self {
-        self.stale_until = tick;
-        self
-    }
-
-    /// From when on a hit starts a refresh.
-    #[must_use]
-    pub fn with_refresh_at(mut self, tick: Tick) -> Self {
-        self.refresh_at = tick;
-        self
-    }
-}
-
-impl<M: fmt::Debug> fmt::Debug for NearEntry<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NearEntry")
-            .field("fresh_until", &self.fresh_until)
-            .field("stale_until", &self.stale_until)
-            .field("refresh_at", &self.refresh_at)
-            .field("meta", &self.meta)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The size of a near tier.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NearConfig {
-    /// What all entries together may weigh, in bytes; at least 64 KiB.
-    pub near_bytes: u64,
-    /// About how many entries are expected; sizes the memory of evicted keys. By default one for each KiB.
-    pub near_entries: Option<usize>,
-    /// Into how many independently locked shards the tier is divided: a power of two. By default up to 4 for each core,
-    /// none smaller than 8 MiB.
-    pub near_shards: Option<usize>,
-}
-
-impl NearConfig {
-    /// A tier of so many bytes.
-    #[must_use]
-    pub fn new(near_bytes: u64) -> Self {
-        Self { near_bytes, near_entries: None, near_shards: None }
-    }
-
-    /// About how many entries are expected.
-    #[must_use]
-    pub fn near_entries(mut self, entries: usize) -> Self {
-        self.near_entries = Some(entries);
-        self
-    }
-
-    /// How many shards; more of them lessen contention, and the size of the largest entry.
-    #[must_use]
-    pub fn near_shards(mut self, shards: usize) -> Self {
-        self.near_shards = Some(shards);
-        self
-    }
-
-    fn entries(&self) -> Result<usize> {
-        match self.near_entries {
-            Some(0) => Err(Error::config("near_entries", "is 0; give about the number of entries that will be kept")),
-            Some(entries) => Ok(entries),
-            None => Ok(usize::try_from(self.near_bytes >> 10).unwrap_or(usize::MAX)),
-        }
-    }
-
-    fn shards(&self) -> Result<u64> {
-        if let Some(shards) = self.near_shards {
-            let shards = shards as u64;
-            if !shards.is_power_of_two() || shards > self.near_bytes / SMALLEST_TIER {
-                let most = prev_power_of_two(self.near_bytes / SMALLEST_TIER);
-                let message = format!("is {shards}; it must be a power of two, here at most {most} (64 KiB each)");
-                return Err(Error::config("near_shards", message));
-            }
-            return Ok(shards);
-        }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-        let most = (self.near_bytes / SMALLEST_DEFAULT_SHARD).max(1);
-        Ok(prev_power_of_two((4 * cores).min(most)))
-    }
-}
-
-impl Default for NearConfig {
-    /// 64 MiB.
-    fn default() -> Self {
-        Self::new(64 << 20)
-    }
-}
-
-fn prev_power_of_two(number: u64) -> u64 {
-    1 << number.max(1).ilog2()
-}
 
 /// What became of an insertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,13 +143,10 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
     /// # Errors
     /// [`Config`](larder_core::ErrorKind::Config), naming the setting and what would be right.
     pub fn new(config: &NearConfig) -> Result<Self> {
-        if config.near_bytes < SMALLEST_TIER {
-            let message = format!("is {} bytes; give at least {SMALLEST_TIER} (64 KiB)", config.near_bytes);
-            return Err(Error::config("near_bytes", message));
-        }
+        let bytes = config.bytes()?;
         let shards = config.shards()?;
         // A multiple of the shards, since the library rounds each shard's part up.
-        let capacity = config.near_bytes - config.near_bytes % shards;
+        let capacity = bytes - bytes % shards;
         let options = OptionsBuilder::new()
             .estimated_items_capacity(config.entries()?)
             .weight_capacity(capacity)

@@ -1,0 +1,64 @@
+//! What the near tier keeps under a key.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use larder_core::Tick;
+
+/// A value of any type, shared.
+pub type AnyValue = Arc<dyn Any + Send + Sync>;
+
+/// A value with its deadlines, and with whatever else the caller keeps beside it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NearEntry<M> {
+    /// The value.
+    pub value: AnyValue,
+    /// Until then it is served without question.
+    pub fresh_until: Tick,
+    /// Until then it may be served while it is loaded anew; afterwards it is dead. The sweep goes by this.
+    pub stale_until: Tick,
+    /// From then on a hit starts a refresh in the background.
+    pub refresh_at: Tick,
+    /// The caller's own; cloned with every hit, so keep it to an `Option<Arc<_>>` or a few numbers.
+    pub meta: M,
+}
+
+impl<M> NearEntry<M> {
+    /// An entry that is fresh for ever.
+    #[must_use]
+    pub fn new(value: AnyValue, meta: M) -> Self {
+        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta }
+    }
+
+    /// Until when it is fresh.
+    #[must_use]
+    pub fn with_fresh_until(mut self, tick: Tick) -> Self {
+        self.fresh_until = tick;
+        self
+    }
+
+    /// Until when it may be served stale.
+    #[must_use]
+    pub fn with_stale_until(mut self, tick: Tick) -> Self {
+        self.stale_until = tick;
+        self
+    }
+
+    /// From when on a hit starts a refresh.
+    #[must_use]
+    pub fn with_refresh_at(mut self, tick: Tick) -> Self {
+        self.refresh_at = tick;
+        self
+    }
+}
+
+impl<M: fmt::Debug> fmt::Debug for NearEntry<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearEntry")
+            .field("fresh_until", &self.fresh_until)
+            .field("stale_until", &self.stale_until)
+            .field("refresh_at", &self.refresh_at)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
