@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_executor::block_on;
+use futures_executor::{block_on, block_on_stream};
 use larder_core::{
-    Backend, BackendExt, Bytes, ErrorKind, Expiry, GetOptions, Inspect, Key, Remaining, SetItem, SetOptions,
-    SetOutcome, UnixMillis,
+    Backend, BackendExt, Bytes, ErrorKind, Expiry, GetOptions, Inspect, Key, Pattern, Remaining, Scan, SetItem,
+    SetOptions, SetOutcome, UnixMillis,
 };
 use larder_memory::MemoryBackend;
 
@@ -151,6 +151,18 @@ fn the_bytes_stay_within_the_bound_and_the_newest_are_kept() {
     let figures = block_on(backend.server_figures()).unwrap();
     assert_eq!(figures.evicted.unwrap() + figures.keys.unwrap(), 4_000);
     assert!(get(&backend, "3999").is_some() && get(&backend, "0").is_none());
+}
+
+#[test]
+fn a_burst_of_large_values_exceeds_the_bound_by_an_eighth_at_most() {
+    let (backend, _) = backend();
+    for i in 0..100 {
+        block_on(backend.set(&Key::new(&i), Bytes::from(vec![7; 100 << 10]), SetOptions::new())).unwrap();
+    }
+    // A scan looks without settling anything.
+    let held: usize =
+        block_on_stream(backend.scan(&Pattern::everything(), 1_000)).map(|keys| keys.unwrap().len()).sum();
+    assert!((8..=12).contains(&held), "{held} values of 100 KiB are held in 1 MiB");
 }
 
 #[test]

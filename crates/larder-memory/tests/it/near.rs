@@ -234,22 +234,27 @@ fn values_are_dropped_outside_the_locks_on_every_way_out() {
     let tier = Arc::new(NearTier::new(&NearConfig::new(64 << 10)).unwrap());
     let dropped = Arc::new(AtomicU64::new(0));
     let make = || UsesTheTierInDrop { tier: Arc::downgrade(&tier), dropped: Arc::clone(&dropped) };
-    let put = |i: u64, until: u64| {
+    let put = |i: u64, until: u64, weight: u64| {
         let entry = NearEntry::new(Arc::new(make()), ()).with_stale_until(Tick::from_nanos(until));
-        tier.insert(key(i), entry, 1_000);
+        tier.insert(key(i), entry, weight)
     };
+    let gone = || dropped.load(Ordering::Relaxed);
     for i in 0..500 {
-        put(i, 10);
+        put(i, 10, 1_000);
     }
-    let kept = tier.len() as u64;
-    assert_eq!(dropped.load(Ordering::Relaxed), 500 - kept);
-    put(499, 20);
-    tier.remove("region:498");
-    tier.retain(|key, _| key != "region:497");
-    tier.sweep(Tick::from_nanos(10), 10);
-    tier.insert(key(499), NearEntry::new(Arc::new(make()), ()), u64::MAX);
+    assert_eq!(gone(), 500 - tier.len() as u64);
+    put(500, 10, 30_000);
+    assert!(tier.len() < 40, "many gave way to one");
+    assert_eq!(gone(), 501 - tier.len() as u64);
+    put(500, 20, 1_000);
+    put(501, 20, 1_000);
+    tier.remove("region:501");
+    put(502, 20, 1_000);
+    tier.retain(|key, _| key != "region:502");
+    assert!(tier.sweep(Tick::from_nanos(10), 10) > 0);
+    assert_eq!(put(500, 20, u64::MAX), Admission::TooHeavy);
     tier.clear();
-    assert_eq!(dropped.load(Ordering::Relaxed), 502);
+    assert_eq!(gone(), 505);
 }
 
 #[test]
