@@ -22,12 +22,12 @@ mod depth;
 mod entry;
 
 pub use any::AnyCodec;
+pub use codec::Codec;
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "msgpack")]
 pub use codec::MessagePack;
 #[cfg(feature = "postcard")]
 pub use codec::Postcard;
-pub use codec::Codec;
 pub use compression::{Compression, DEFAULT_THRESHOLD};
 pub use entry::{Payload, ReadFailure, decode_payload, decode_raw, encode_payload, raw_payload, read_header};

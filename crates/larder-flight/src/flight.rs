@@ -50,6 +50,16 @@ impl<T> Leader<T> {
         Follower::new(self.result.subscribe())
     }
 
+    /// Gives a first result (a stale value, say) to those who wait now, and leads on: who comes later waits for the next
+    /// one. A flight that was detached meanwhile stays detached.
+    #[must_use]
+    pub fn answer(mut self, result: T) -> Self {
+        let (next, receiver) = watch::channel(None);
+        self.ticket.flights().replace_result(self.ticket.key(), self.number, receiver);
+        std::mem::replace(&mut self.result, next).send_replace(Some(result));
+        self
+    }
+
     /// Closes the flight and gives the result to everybody. The ticket is handed back, for what is committed after the
     /// callers have been answered.
     pub fn finish(self, result: T) -> LeaderTicket<T> {

@@ -163,6 +163,14 @@ impl<T> Flights<T> {
         }
     }
 
+    pub(crate) fn replace_result(&self, key: &Key, number: u64, result: watch::Receiver<Option<T>>) {
+        self.with_slot(key, |slot| {
+            if let Some(flight) = slot.flights.iter_mut().find(|flight| flight.number == number) {
+                flight.result = result;
+            }
+        });
+    }
+
     pub(crate) fn deregister(&self, key: &Key, number: u64) {
         self.with_slot(key, |slot| slot.flights.retain(|flight| flight.number != number));
     }

@@ -92,6 +92,20 @@ async fn a_raised_fence_detaches_the_flight_but_its_waiters_keep_it() {
 }
 
 #[tokio::test]
+async fn a_leader_may_answer_who_waits_and_lead_on() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let early = follow(&flights, &key);
+    let leader = leader.answer(1);
+    let late = follow(&flights, &key);
+    assert_eq!(early.wait().await, Some(1));
+    drop(leader.finish(2));
+    assert_eq!(late.wait().await, Some(2));
+    assert_eq!(flights.keys_at_work(), 0);
+}
+
+#[tokio::test]
 async fn a_forced_refresh_flies_alone_and_later_callers_join_it() {
     let flights = Flights::new();
     let key = Key::new("k");

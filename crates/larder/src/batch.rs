@@ -1,0 +1,79 @@
+//! Many keys at once: one pass over the near tier, one round trip for the rest.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_core::{Key, Result, Target, ToKey};
+use larder_memory::AnyValue;
+
+use crate::{
+    Cacheable,
+    call::Place,
+    engine::NearRead,
+    private::{Typed, count_hit, typed},
+    stats::Event,
+    value::ValueOps,
+};
+
+pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
+    place: Place<'_>,
+    keys: &[K],
+    ops: &'static ValueOps,
+) -> Result<Vec<Option<Arc<V>>>> {
+    let engine = &place.cache.engine;
+    let mut found: Vec<Option<Arc<V>>> = vec![None; keys.len()];
+    if !engine.is_enabled() {
+        return Ok(found);
+    }
+    let now = engine.timer.now();
+    let mut missing = Vec::new();
+    for (index, key) in keys.iter().enumerate() {
+        let key = place.render(key);
+        let near =
+            if place.region.strategy.tiers.uses_near() { engine.near_read(key.as_str(), now) } else { NearRead::Miss };
+        match near {
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                let stale = now >= entry.fresh_until;
+                if let Typed::Value(value) = typed::<V>(entry.value) {
+                    count_hit(place.region, stale);
+                    found[index] = Some(value);
+                } else {
+                    place.region.counters.count(Event::Miss);
+                }
+            }
+            NearRead::Miss => missing.push((index, key.to_key())),
+        }
+    }
+    let keys: Vec<Key> = missing.iter().map(|(_, key)| key.clone()).collect();
+    let answers = engine.read_many(place.region, &keys, ops).await;
+    if answers.is_err() {
+        place.region.counters.add(Event::Miss, missing.len() as u64);
+    }
+    for ((index, _), answer) in missing.into_iter().zip(answers?) {
+        let value = answer.and_then(|outcome| match typed::<V>(outcome.value) {
+            Typed::Value(value) => Some(value),
+            _ => None,
+        });
+        place.region.counters.count(if value.is_some() { Event::RemoteHit } else { Event::Miss });
+        found[index] = value;
+    }
+    Ok(found)
+}
+
+pub(crate) async fn set_many<K: ToKey, V: Cacheable>(
+    place: Place<'_>,
+    items: impl IntoIterator<Item = (K, V)>,
+    ttl: Option<Duration>,
+) -> Result<usize> {
+    let engine = &place.cache.engine;
+    let ops = ValueOps::of::<V>();
+    let items: Vec<(Key, AnyValue)> =
+        items.into_iter().map(|(key, value)| (place.key(&key), Arc::new(value) as AnyValue)).collect();
+    if !engine.is_enabled() {
+        return Ok(0);
+    }
+    let stored = engine.write_many(place.region, &items, ops, ttl).await?;
+    if engine.remote.is_some() {
+        engine.announce(&Target::Keys(items.into_iter().map(|(key, _)| key).collect())).await;
+    }
+    Ok(stored)
+}

@@ -1,0 +1,245 @@
+//! How a cache is configured.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use larder_core::{Backend, Error, Result, SystemClock, Timer};
+use larder_memory::{MemoryBackend, NearConfig, NearTier};
+use larder_strategy::{Strategy, Tiers};
+
+use crate::{
+    Cache,
+    coherence::{self, Coherence},
+    engine::{Engine, Parts, region_prefix, spawn_upkeep},
+    events,
+};
+
+/// Turns caching off in the whole process when it is set to anything but `0` or nothing.
+const DISABLE: &str = "LARDER_DISABLE";
+
+/// Memory of the near tier: 64 MiB.
+const NEAR_BYTES: u64 = 64 << 20;
+
+/// Configures a [`Cache`]. Each setting says its default.
+#[derive(Clone)]
+#[must_use = "a cache is made by `build`"]
+pub struct CacheBuilder {
+    namespace: String,
+    near_bytes: u64,
+    near_entries: Option<usize>,
+    strategy: Strategy,
+    remote: Remote,
+    timer: Option<Arc<dyn Timer>>,
+    blind_ttl: Duration,
+    warn_below_hit_rate: Option<f64>,
+    bus: bool,
+}
+
+#[derive(Clone)]
+enum Remote {
+    None,
+    #[cfg(feature = "redis")]
+    Redis(String),
+    Backend(Arc<dyn Backend>),
+}
+
+impl Default for CacheBuilder {
+    fn default() -> Self {
+        Self {
+            namespace: "larder".to_owned(),
+            near_bytes: NEAR_BYTES,
+            near_entries: None,
+            strategy: Strategy::default(),
+            remote: Remote::None,
+            timer: None,
+            blind_ttl: Duration::from_secs(1),
+            warn_below_hit_rate: None,
+            bus: true,
+        }
+    }
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("namespace", &self.namespace)
+            .field("near_bytes", &self.near_bytes)
+            .field("strategy", &self.strategy.name)
+            .field("has_remote", &!matches!(self.remote, Remote::None))
+            .finish_non_exhaustive()
+    }
+}
+
+impl CacheBuilder {
+    /// What all keys begin with: a path such as `shop` or `shop:eu`. Default: `larder`. Caches of one namespace on one
+    /// Redis share their values.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Memory of the near tier in bytes, keys and overhead included, at least 64 KiB. Default: 64 MiB.
+    pub fn near_bytes(mut self, bytes: u64) -> Self {
+        self.near_bytes = bytes;
+        self
+    }
+
+    /// About how many entries the near tier will hold. Default: as many of 1 KiB as fit.
+    pub fn near_entries(mut self, entries: usize) -> Self {
+        self.near_entries = Some(entries);
+        self
+    }
+
+    /// The policy of reads and writes that belong to no region and no cached function. Default: a TTL of 5 minutes with
+    /// 10 % jitter, nothing stale.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// The default TTL. Default: 5 minutes.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.strategy = self.strategy.ttl(ttl);
+        self
+    }
+
+    /// A remote tier in Redis, such as `redis://127.0.0.1:6379/0`. It need not be there yet. Default: none.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.remote = Remote::Redis(url.into());
+        self
+    }
+
+    /// A remote tier of another kind, or a Redis backend that was configured in detail. Default: none.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.remote = Remote::Backend(backend);
+        self
+    }
+
+    /// Where time comes from. Default: the machine's clock.
+    pub fn timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// How long near entries live while messages of other processes may be missed. Default: 1 s.
+    pub fn blind_ttl(mut self, ttl: Duration) -> Self {
+        self.blind_ttl = ttl;
+        self
+    }
+
+    /// Whether invalidations are sent to and heard from other processes, where the backend has a bus. Default: yes.
+    /// Without it near entries live for the blind TTL.
+    pub fn bus(mut self, bus: bool) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// Logs a warning when fewer than this share of requests are hits, 0 to 1. Checked every 10 s, from 100 requests on.
+    /// Default: no warning.
+    pub fn warn_below_hit_rate(mut self, share: f64) -> Self {
+        self.warn_below_hit_rate = Some(share);
+        self
+    }
+
+    /// Makes the cache. A remote tier that is away does not keep it from starting: it is used as soon as it answers.
+    ///
+    /// # Errors
+    /// [`Config`](larder_core::ErrorKind::Config), naming the setting that is wrong and what would be right.
+    pub async fn build(self) -> Result<Cache> {
+        let backend = self.open_backend()?;
+        let bus = self.bus;
+        let cache = self.assemble(backend.clone())?;
+        if let Some(backend) = backend.filter(|_| bus) {
+            match coherence::open(backend.as_ref(), &cache.engine.prefix).await {
+                Ok(Some(bus)) => cache.engine.join_bus(bus),
+                Ok(None) => {}
+                Err(error) => events::degraded("bus", &error),
+            }
+        }
+        spawn_upkeep(&cache.engine);
+        Ok(cache)
+    }
+
+    /// A cache without a remote tier, for where nothing can be awaited.
+    pub(crate) fn near_only(self) -> Result<Cache> {
+        let cache = self.assemble(None)?;
+        spawn_upkeep(&cache.engine);
+        Ok(cache)
+    }
+
+    fn assemble(self, backend: Option<Arc<dyn Backend>>) -> Result<Cache> {
+        let prefix = self.checked_prefix()?;
+        let timer = self.timer.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let mut near = NearConfig::new(self.near_bytes);
+        if let Some(entries) = self.near_entries {
+            near = near.near_entries(entries);
+        }
+        let mut strategy = self.strategy;
+        if backend.is_none() && strategy.tiers == Tiers::Remote {
+            let message =
+                "the strategy keeps entries in the remote tier only, and there is none; name one or use both tiers";
+            return Err(Error::config("strategy", message));
+        }
+        if backend.is_none() {
+            strategy = strategy.tiers(Tiers::Near);
+        }
+        let engine = Engine::new(Parts {
+            prefix,
+            near: NearTier::new(&near)?,
+            backend,
+            local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
+            timer,
+            strategy,
+            coherence: Coherence::new(self.blind_ttl),
+            warn_below_hit_rate: self.warn_below_hit_rate,
+            enabled: !disabled_by(std::env::var(DISABLE).ok().as_deref()),
+        })?;
+        Ok(Cache::of(engine))
+    }
+
+    fn checked_prefix(&self) -> Result<String> {
+        if self.namespace.is_empty() || self.namespace.starts_with(':') || self.namespace.ends_with(':') {
+            let message = format!("{:?} is not a name; use a path such as `shop` or `shop:eu`", self.namespace);
+            return Err(Error::config("namespace", message));
+        }
+        if self.namespace.len() > 128 {
+            return Err(Error::config("namespace", "it has more than 128 bytes; keys need the room"));
+        }
+        if let Some(share) = self.warn_below_hit_rate
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(Error::config("warn_below_hit_rate", format!("{share} is no share; use 0 to 1, such as 0.8")));
+        }
+        Ok(region_prefix("", &self.namespace))
+    }
+
+    fn open_backend(&self) -> Result<Option<Arc<dyn Backend>>> {
+        Ok(match &self.remote {
+            Remote::None => None,
+            #[cfg(feature = "redis")]
+            Remote::Redis(url) => {
+                let config = larder_redis::RedisConfig::from_url(url)?;
+                Some(Arc::new(larder_redis::RedisBackend::new(config)?))
+            }
+            Remote::Backend(backend) => Some(Arc::clone(backend)),
+        })
+    }
+}
+
+fn disabled_by(value: Option<&str>) -> bool {
+    value.is_some_and(|value| !matches!(value, "" | "0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_turns_caching_off() {
+        assert!(disabled_by(Some("1")));
+        assert!(disabled_by(Some("true")));
+        assert!(!disabled_by(Some("0")));
+        assert!(!disabled_by(Some("")));
+        assert!(!disabled_by(None));
+    }
+}

@@ -1,0 +1,261 @@
+//! Reading without a loader.
+
+use std::{
+    any::TypeId,
+    fmt,
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use larder_core::{Key, Result, ToKey};
+use larder_flight::FlightId;
+
+use super::Place;
+use crate::{
+    Cache,
+    engine::{LoadRequest, NearRead, ReadOptions},
+    outcome::Outcome,
+    private::{Typed, count_hit, typed},
+    stats::Event,
+    value::ValueOps,
+};
+
+/// A read: options, then `.await` for `Option<Arc<V>>`. A fault of the remote tier is a miss; [`Cache::try_get`] tells it.
+///
+/// Dropping the future abandons the read and nothing else.
+#[must_use = "a read does nothing until it is awaited"]
+pub struct Get<'a, K, V> {
+    place: Place<'a>,
+    key: K,
+    ops: &'static ValueOps,
+    options: ReadOptions,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
+    pub(crate) fn new(place: Place<'a>, key: K, ops: &'static ValueOps) -> Self {
+        Self { place, key, ops, options: ReadOptions::default(), value: PhantomData }
+    }
+
+    /// Neither reads nor fills the near tier.
+    pub fn skip_near(mut self) -> Self {
+        self.options.skip_near = true;
+        self
+    }
+
+    /// Does not ask the remote tier.
+    pub fn skip_remote(mut self) -> Self {
+        self.options.skip_remote = true;
+        self
+    }
+
+    /// The value, or this one if there is none.
+    pub async fn or(self, default: V) -> Arc<V> {
+        self.await.unwrap_or_else(|| Arc::new(default))
+    }
+
+    /// The value with its provenance.
+    pub async fn outcome(self) -> Option<Outcome<Arc<V>>> {
+        match self.near() {
+            Near::Found(outcome) => outcome,
+            Near::Ask(slow) => slow.run::<V>().await.unwrap_or_else(|error| {
+                crate::events::degraded("get", &error);
+                None
+            }),
+        }
+    }
+
+    /// The near tier's answer, or what is needed to ask the remote tier.
+    #[inline]
+    fn near(&self) -> Near<V> {
+        let Place { cache, region, .. } = self.place;
+        let engine = &cache.engine;
+        if !engine.is_enabled() {
+            return Near::Found(None);
+        }
+        let key = self.place.render(&self.key);
+        if !self.options.skip_near && region.strategy.tiers.uses_near() {
+            let now = engine.timer.now();
+            if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =
+                engine.near_read(key.as_str(), now)
+            {
+                let outcome = crate::engine::answer(&entry, now).map(drop);
+                match typed::<V>(entry.value) {
+                    Typed::Value(value) => {
+                        count_hit(region, outcome.stale);
+                        return Near::Found(Some(outcome.map(|()| value)));
+                    }
+                    Typed::Absent | Typed::Failed(_) => {
+                        count_hit(region, false);
+                        return Near::Found(None);
+                    }
+                    Typed::Other => {
+                        region.counters.count(Event::WrongType);
+                        crate::events::wrong_type(key.as_str(), std::any::type_name::<V>());
+                        // Another type stands there; nothing that is read now may replace it.
+                        region.counters.count(Event::Miss);
+                        return Near::Found(None);
+                    }
+                }
+            }
+        }
+        self.ask(key.to_key())
+    }
+
+    fn ask(&self, key: Key) -> Near<V> {
+        let id = FlightId { value: TypeId::of::<V>(), error: TypeId::of::<()>(), options: 0 };
+        Near::Ask(Box::new(Ask(LoadRequest {
+            engine: Arc::clone(&self.place.cache.engine),
+            region: Arc::clone(self.place.region),
+            key,
+            ops: self.ops,
+            id,
+            tags: Arc::from([]),
+            options: self.options.clone(),
+        })))
+    }
+}
+
+enum Near<V> {
+    Found(Option<Outcome<Arc<V>>>),
+    Ask(Box<Ask>),
+}
+
+struct Ask(LoadRequest);
+
+impl Ask {
+    async fn run<V: Send + Sync + 'static>(self) -> Result<Option<Outcome<Arc<V>>>> {
+        let region = Arc::clone(&self.0.region);
+        let found = self.0.read().await;
+        let outcome = match found {
+            Ok(Some(outcome)) => match typed::<V>(outcome.value.clone()) {
+                Typed::Value(value) => Some(outcome.map(|_| value)),
+                _ => None,
+            },
+            Ok(None) => None,
+            Err(error) => {
+                region.counters.count(Event::Miss);
+                return Err(error);
+            }
+        };
+        region.counters.count(if outcome.is_some() { Event::RemoteHit } else { Event::Miss });
+        if outcome.as_ref().is_some_and(|outcome| outcome.stale) {
+            region.counters.count(Event::StaleHit);
+        }
+        Ok(outcome)
+    }
+}
+
+impl<'a, K: ToKey, V: Send + Sync + 'static> IntoFuture for Get<'a, K, V> {
+    type Output = Option<Arc<V>>;
+    type IntoFuture = GetFuture<'a, K, V>;
+
+    #[inline]
+    fn into_future(self) -> Self::IntoFuture {
+        GetFuture { state: State::Start(self) }
+    }
+}
+
+/// The future of a [`Get`].
+#[must_use = "futures do nothing until they are awaited"]
+pub struct GetFuture<'a, K, V> {
+    state: State<'a, K, V>,
+}
+
+enum State<'a, K, V> {
+    Start(Get<'a, K, V>),
+    Slow(BoxFuture<'a, Option<Arc<V>>>),
+}
+
+impl<K, V> Unpin for GetFuture<'_, K, V> {}
+
+impl<K: ToKey, V: Send + Sync + 'static> Future for GetFuture<'_, K, V> {
+    type Output = Option<Arc<V>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Start(get) = &self.state {
+            match get.near() {
+                Near::Found(found) => return Poll::Ready(found.map(|outcome| outcome.value)),
+                Near::Ask(ask) => {
+                    self.state = State::Slow(Box::pin(async move {
+                        ask.run::<V>().await.map_or_else(
+                            |error| {
+                                crate::events::degraded("get", &error);
+                                None
+                            },
+                            |found| found.map(|outcome| outcome.value),
+                        )
+                    }));
+                }
+            }
+        }
+        match &mut self.state {
+            State::Slow(slow) => slow.as_mut().poll(context),
+            State::Start(_) => unreachable!("the start was left above"),
+        }
+    }
+}
+
+/// [`Get`] that tells a fault of the remote tier: `.await` for `Result<Option<Arc<V>>>`.
+#[must_use = "a read does nothing until it is awaited"]
+pub struct TryGet<'a, K, V>(pub(crate) Get<'a, K, V>);
+
+impl<'a, K: ToKey, V: Send + Sync + 'static> TryGet<'a, K, V> {
+    /// Neither reads nor fills the near tier.
+    pub fn skip_near(self) -> Self {
+        Self(self.0.skip_near())
+    }
+}
+
+impl<'a, K: ToKey + Send + 'a, V: Send + Sync + 'static> IntoFuture for TryGet<'a, K, V> {
+    type Output = Result<Option<Arc<V>>>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let near = self.0.near();
+        Box::pin(async move {
+            match near {
+                Near::Found(found) => Ok(found.map(|outcome| outcome.value)),
+                Near::Ask(ask) => Ok(ask.run::<V>().await?.map(|outcome| outcome.value)),
+            }
+        })
+    }
+}
+
+impl<K, V> fmt::Debug for Get<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get").field("region", &self.place.region).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> fmt::Debug for TryGet<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K, V> fmt::Debug for GetFuture<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetFuture").finish_non_exhaustive()
+    }
+}
+
+impl Cache {
+    /// Reads a value; `.await` gives `Option<Arc<V>>`.
+    pub fn get<K: ToKey, V: crate::Cacheable>(&self, key: K) -> Get<'_, K, V> {
+        Get::new(self.place(), key, ValueOps::of::<V>())
+    }
+
+    /// Reads a value; `.await` gives `Result<Option<Arc<V>>>`.
+    ///
+    /// # Errors
+    /// Those of the remote tier: [`ErrorKind`](larder_core::ErrorKind) tells them apart.
+    pub fn try_get<K: ToKey, V: crate::Cacheable>(&self, key: K) -> TryGet<'_, K, V> {
+        TryGet(self.get(key))
+    }
+}

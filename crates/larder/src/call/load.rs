@@ -1,0 +1,299 @@
+//! Reading with a loader.
+
+use std::{
+    any::TypeId,
+    fmt,
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use larder_codec::AnyCodec;
+use larder_core::{Tag, Tick, ToKey};
+use larder_flight::FlightId;
+
+use super::{Place, Slow, erase};
+use crate::{
+    LoadError, Loaded,
+    engine::{LoadRequest, NearRead, ReadOptions},
+    outcome::Outcome,
+    private::{Answer, Typed, count_hit, typed},
+    stats::Event,
+    value::ValueOps,
+};
+
+/// A read with a loader: options, then `.await` for `Result<Arc<V>, LoadError<E>>`.
+///
+/// On a miss the loader runs in a task of its own, one at a time for each key: dropping the future stalls nobody, and what
+/// the loader returns is stored all the same. Callers that come meanwhile share its result. A fault of the remote tier is
+/// a miss.
+#[must_use = "a read does nothing until it is awaited"]
+pub struct Load<'a, K, V, E, F> {
+    place: Place<'a>,
+    key: K,
+    loader: F,
+    ops: &'static ValueOps,
+    options: ReadOptions,
+    tags: Vec<Tag>,
+    types: PhantomData<fn() -> (V, E)>,
+}
+
+impl<'a, K, V, E, F, Fut> Load<'a, K, V, E, F>
+where
+    K: ToKey,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+{
+    pub(crate) fn new(place: Place<'a>, key: K, loader: F, ops: &'static ValueOps) -> Self {
+        Self { place, key, loader, ops, options: ReadOptions::default(), tags: Vec::new(), types: PhantomData }
+    }
+
+    /// How long the value is fresh, in place of the strategy's TTL. Zero: it is not stored.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+
+    /// Adds a tag, at most [`MAX_TAGS`](larder_core::MAX_TAGS).
+    pub fn tag(mut self, tag: impl Into<Tag>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds tags.
+    pub fn tags<T: Into<Tag>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Encodes the value for the remote tier in another way than the region does.
+    pub fn codec(mut self, codec: impl Into<AnyCodec>) -> Self {
+        self.options.codec = Some(codec.into());
+        self
+    }
+
+    /// Neither reads nor fills the near tier.
+    pub fn skip_near(mut self) -> Self {
+        self.options.skip_near = true;
+        self
+    }
+
+    /// Neither reads nor fills the remote tier.
+    pub fn skip_remote(mut self) -> Self {
+        self.options.skip_remote = true;
+        self
+    }
+
+    /// Loads even if there is a fresh value, in a flight of its own.
+    pub fn force_refresh(mut self) -> Self {
+        self.options.force_refresh = true;
+        self
+    }
+
+    /// Asks for the provenance too: `.await` gives `Result<Outcome<Arc<V>>, LoadError<E>>`.
+    pub fn outcome(self) -> LoadOutcome<'a, K, V, E, F> {
+        LoadOutcome(self)
+    }
+
+    #[inline]
+    fn near(&self) -> Near<V> {
+        let Place { cache, region, .. } = self.place;
+        let engine = &cache.engine;
+        let key = self.place.render(&self.key);
+        let reads = !self.options.skip_near && !self.options.force_refresh && region.strategy.tiers.uses_near();
+        if reads && engine.is_enabled() {
+            let now = engine.timer.now();
+            let (entry, refresh) = match engine.near_read(key.as_str(), now) {
+                NearRead::Fresh(entry) | NearRead::Stale(entry) => (Some(entry), false),
+                NearRead::Refresh(entry) => (Some(entry), true),
+                NearRead::Miss => (None, false),
+            };
+            if let Some(entry) = entry {
+                let outcome = crate::engine::answer(&entry, now).map(drop);
+                let fresh_until = entry.fresh_until;
+                let found = match typed::<V>(entry.value) {
+                    Typed::Value(value) => Some(Some(value)),
+                    Typed::Absent => Some(None),
+                    Typed::Failed(_) => None,
+                    Typed::Other => {
+                        region.counters.count(Event::WrongType);
+                        crate::events::wrong_type(key.as_str(), std::any::type_name::<V>());
+                        None
+                    }
+                };
+                if let Some(found) = found {
+                    count_hit(region, outcome.stale);
+                    let refresh = refresh.then(|| (self.request(key.to_key()), fresh_until));
+                    return Near::Found(outcome.map(|()| found), refresh);
+                }
+            }
+        }
+        Near::Miss(self.request(key.to_key()))
+    }
+
+    fn request(&self, key: larder_core::Key) -> LoadRequest {
+        let options = u8::from(self.options.skip_near) | u8::from(self.options.skip_remote) << 1;
+        LoadRequest {
+            engine: Arc::clone(&self.place.cache.engine),
+            region: Arc::clone(self.place.region),
+            key,
+            ops: self.ops,
+            id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options },
+            tags: self.tags.clone().into(),
+            options: self.options.clone(),
+        }
+    }
+
+    /// Answers from the near tier, or says what to wait for.
+    #[inline]
+    fn start(self) -> Started<'a, V, E> {
+        match self.near() {
+            Near::Found(outcome, refresh) => {
+                if let Some((request, fresh_until)) = refresh {
+                    request.refresh(erase(self.loader), fresh_until);
+                }
+                Started::Ready(Ok(outcome))
+            }
+            Near::Miss(request) => Started::Slow(Box::pin(Slow::load(request, self.loader))),
+        }
+    }
+}
+
+/// What the near tier says: an answer, with a refresh to start where one is due, or nothing.
+enum Near<V> {
+    Found(Outcome<Option<Arc<V>>>, Option<(LoadRequest, Tick)>),
+    Miss(LoadRequest),
+}
+
+enum Started<'a, V, E> {
+    Ready(Answer<V, E>),
+    Slow(BoxFuture<'a, Answer<V, E>>),
+}
+
+/// An optional value that must be there: the loader of a [`Load`] always returns one.
+fn present<V, E>(answer: Answer<V, E>) -> Result<Outcome<Arc<V>>, LoadError<E>> {
+    answer?.transpose().ok_or_else(|| LoadError::Panicked("the key holds the absence of a value".into()))
+}
+
+impl<'a, K, V, E, F, Fut> IntoFuture for Load<'a, K, V, E, F>
+where
+    K: ToKey,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+{
+    type Output = Result<Arc<V>, LoadError<E>>;
+    type IntoFuture = LoadFuture<'a, K, V, E, F>;
+
+    #[inline]
+    fn into_future(self) -> Self::IntoFuture {
+        LoadFuture { state: State::Start(self) }
+    }
+}
+
+/// The future of a [`Load`].
+#[must_use = "futures do nothing until they are awaited"]
+pub struct LoadFuture<'a, K, V, E, F> {
+    state: State<'a, K, V, E, F>,
+}
+
+enum State<'a, K, V, E, F> {
+    Start(Load<'a, K, V, E, F>),
+    Slow(BoxFuture<'a, Answer<V, E>>),
+    Done,
+}
+
+impl<K, V, E, F> Unpin for LoadFuture<'_, K, V, E, F> {}
+
+impl<K, V, E, F, Fut> Future for LoadFuture<'_, K, V, E, F>
+where
+    K: ToKey,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+{
+    type Output = Result<Arc<V>, LoadError<E>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slow = match std::mem::replace(&mut self.state, State::Done) {
+            State::Start(load) => match load.start() {
+                Started::Ready(answer) => return Poll::Ready(present(answer).map(|outcome| outcome.value)),
+                Started::Slow(slow) => slow,
+            },
+            State::Slow(slow) => slow,
+            State::Done => panic!("a load was polled after it had ended"),
+        };
+        match slow.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(present(answer).map(|outcome| outcome.value)),
+            Poll::Pending => {
+                self.state = State::Slow(slow);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A [`Load`] that also tells where the value came from.
+#[must_use = "a read does nothing until it is awaited"]
+pub struct LoadOutcome<'a, K, V, E, F>(Load<'a, K, V, E, F>);
+
+impl<'a, K, V, E, F, Fut> IntoFuture for LoadOutcome<'a, K, V, E, F>
+where
+    K: ToKey,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+{
+    type Output = Result<Outcome<Arc<V>>, LoadError<E>>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self.0.start() {
+            Started::Ready(answer) => Box::pin(std::future::ready(present(answer))),
+            Started::Slow(slow) => Box::pin(async move { present(slow.await) }),
+        }
+    }
+}
+
+/// A load whose value may be absent.
+pub(crate) async fn load_optional<K, V, E, F, Fut>(load: Load<'_, K, V, E, F>) -> Answer<V, E>
+where
+    K: ToKey,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+{
+    match load.start() {
+        Started::Ready(answer) => answer,
+        Started::Slow(slow) => slow.await,
+    }
+}
+
+impl<K, V, E, F> fmt::Debug for Load<'_, K, V, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load").field("region", &self.place.region).finish_non_exhaustive()
+    }
+}
+
+impl<K, V, E, F> fmt::Debug for LoadOutcome<'_, K, V, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K, V, E, F> fmt::Debug for LoadFuture<'_, K, V, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! Calls as the user writes them: options first, `.await` last.
+//!
+//! A read whose answer lies in the near tier is answered in the first poll, without boxing; everything else is boxed.
+
+mod get;
+mod load;
+mod set;
+mod sync;
+
+use std::{any::TypeId, future::Future, sync::Arc};
+
+use larder_core::{Key, KeyBuf, ToKey};
+use larder_flight::FlightId;
+use larder_memory::AnyValue;
+
+pub use self::{
+    get::{Get, GetFuture, TryGet},
+    load::{Load, LoadFuture, LoadOutcome},
+    set::{Set, TrySet},
+};
+pub(crate) use self::{load::load_optional, sync::load_sync};
+use crate::{
+    Cache, Loaded,
+    engine::{LoadRequest, LoadedAny, Loader, NearRead, ReadOptions, RegionState},
+    outcome::Source,
+    private::{Answer, in_types},
+    stats::Event,
+    value::{AnyError, ValueOps},
+};
+
+/// Where a call goes: a cache, and one of its regions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) cache: &'a Cache,
+    pub(crate) region: &'a Arc<RegionState>,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(cache: &'a Cache, region: &'a Arc<RegionState>) -> Self {
+        Self { cache, region }
+    }
+
+    /// The canonical key, on the stack.
+    #[inline]
+    pub(crate) fn render<K: ToKey + ?Sized>(&self, key: &K) -> KeyBuf {
+        KeyBuf::render(&self.region.prefix, key)
+    }
+
+    pub(crate) fn key<K: ToKey + ?Sized>(&self, key: &K) -> Key {
+        self.render(key).to_key()
+    }
+}
+
+/// A typed loader without its types.
+pub(crate) fn erase<'a, V, E, F, Fut>(loader: F) -> Loader<'a>
+where
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'a,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
+{
+    Box::new(move || {
+        Box::pin(async move {
+            match loader().await {
+                Ok(loaded) => Ok(erase_loaded(loaded)),
+                Err(error) => Err(Arc::new(error) as AnyError),
+            }
+        })
+    })
+}
+
+pub(crate) fn erase_loaded<V: Send + Sync + 'static>(loaded: Loaded<V>) -> LoadedAny {
+    LoadedAny {
+        value: loaded.value.map(|value| value as AnyValue),
+        ttl: loaded.ttl,
+        tags: loaded.tags,
+        store: loaded.store,
+    }
+}
+
+/// The slow path in the caller's types.
+pub(crate) struct Slow;
+
+impl Slow {
+    pub(crate) async fn load<V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>
+    where
+        V: Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        if !request.engine.is_enabled() {
+            return Self::uncached(loader).await;
+        }
+        let region = Arc::clone(&request.region);
+        let at_hand = request.at_hand();
+        counted(&region, in_types(request.load(erase(loader), at_hand).await))
+    }
+
+    pub(crate) async fn load_inline<'a, V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>
+    where
+        V: Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
+    {
+        if !request.engine.is_enabled() {
+            return Self::uncached(loader).await;
+        }
+        let region = Arc::clone(&request.region);
+        counted(&region, in_types(request.load_inline(erase(loader)).await))
+    }
+
+    async fn uncached<V, E, F, Fut>(loader: F) -> Answer<V, E>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>>,
+    {
+        let loaded = loader().await.map_err(|error| crate::LoadError::Loader(Arc::new(error)))?;
+        Ok(crate::Outcome::loaded(loaded.value))
+    }
+}
+
+/// Counts a caller once, by where its answer came from.
+pub(crate) fn counted<V, E>(region: &RegionState, answer: Answer<V, E>) -> Answer<V, E> {
+    let event = match &answer {
+        Ok(outcome) => match outcome.source {
+            Source::Near => Event::NearHit,
+            Source::Remote => Event::RemoteHit,
+            Source::Loaded => Event::Miss,
+        },
+        Err(_) => Event::Miss,
+    };
+    region.counters.count(event);
+    if answer.as_ref().is_ok_and(|outcome| outcome.stale) {
+        region.counters.count(Event::StaleHit);
+    }
+    answer
+}
+
+/// A load with a loader that borrows.
+pub(crate) async fn inline<'a, V, E, F, Fut>(place: Place<'_>, key: &impl ToKey, loader: F) -> Answer<V, E>
+where
+    V: crate::Cacheable,
+    E: Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'a,
+    Fut: Future<Output = Result<V, E>> + Send + 'a,
+{
+    let request = place.request::<V, E>(key);
+    let engine = Arc::clone(&request.engine);
+    if engine.is_enabled() && request.reads_near() {
+        let now = engine.timer.now();
+        if let NearRead::Fresh(entry) | NearRead::Stale(entry) | NearRead::Refresh(entry) =
+            engine.near_read(request.key.as_str(), now)
+            && request.ops.accepts(&entry.value)
+        {
+            let outcome = crate::engine::answer(&entry, now);
+            return counted(&request.region, in_types(crate::engine::found(&entry.value, outcome)));
+        }
+    }
+    let load = move || async move { loader().await.map(Loaded::new) };
+    Slow::load_inline(request, load).await
+}
+
+impl Place<'_> {
+    /// A plain request for a key, of both tiers.
+    pub(crate) fn request<V: crate::Cacheable, E: 'static>(&self, key: &impl ToKey) -> LoadRequest {
+        LoadRequest {
+            engine: Arc::clone(&self.cache.engine),
+            region: Arc::clone(self.region),
+            key: self.key(key),
+            ops: ValueOps::of::<V>(),
+            id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options: 0 },
+            tags: Arc::from([]),
+            options: ReadOptions::default(),
+        }
+    }
+}

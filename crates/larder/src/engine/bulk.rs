@@ -1,0 +1,241 @@
+//! What concerns many keys: batches, listings, invalidations.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::TryStreamExt;
+use larder_core::{
+    Backend, BackendExt, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions,
+    Target, Ttl,
+    envelope::{Header, Kind},
+};
+use larder_memory::AnyValue;
+
+use super::{Engine, NearRead, RegionState, Stored, Write};
+use crate::{outcome::Outcome, stats::Event, value::ValueOps};
+
+impl Engine {
+    /// Reads many keys of the remote tier in one round trip, and promotes what it finds.
+    pub(crate) async fn read_many(
+        &self,
+        region: &Arc<RegionState>,
+        keys: &[Key],
+        ops: &'static ValueOps,
+    ) -> Result<Vec<Option<Outcome<AnyValue>>>> {
+        let Some(remote) = self.remote_of(region).filter(|_| !keys.is_empty()) else {
+            return Ok(keys.iter().map(|_| None).collect());
+        };
+        let began = self.tags.epoch();
+        let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
+        let limit = region.strategy.remote_deadline;
+        let found = self.within(limit, async { Ok(remote.backend.get_many(keys, GetOptions::new()).await) }).await?;
+        let mut outcomes = Vec::with_capacity(keys.len());
+        for (ticket, found) in tickets.iter().zip(found) {
+            let stored = match found {
+                Ok(Some(found)) => self.within(limit, remote.judge(ticket.key(), found.value, region, ops)).await,
+                Ok(None) => Ok(Stored::Nothing),
+                Err(error) => Err(error),
+            };
+            outcomes.push(match stored {
+                Ok(Stored::Entry(entry)) => Some(self.promote(region, ticket, &entry, began, ops.size)),
+                Ok(_) => None,
+                Err(error) => {
+                    self.remote_fault(region, Some(ticket.key()), &error);
+                    None
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Writes many values in one round trip; answers how many were stored.
+    pub(crate) async fn write_many(
+        &self,
+        region: &RegionState,
+        items: &[(Key, AnyValue)],
+        ops: &'static ValueOps,
+        ttl: Option<Duration>,
+    ) -> Result<usize> {
+        region.counters.add(Event::Set, items.len() as u64);
+        let writes =
+            items.iter().map(|(key, value)| Write::plain(key.clone(), Arc::clone(value), ops, ttl.map(Ttl::For)));
+        let Some(remote) = self.remote_of(region) else {
+            let mut stored = 0;
+            for write in writes {
+                stored += usize::from(self.write_near(region, write)?.is_stored());
+            }
+            return Ok(stored);
+        };
+        let began = self.tags.epoch();
+        let mut sent = Vec::with_capacity(items.len());
+        let mut batch = Vec::with_capacity(items.len());
+        for write in writes {
+            let plan = super::write_path::plan_for(region, write.ttl);
+            let encoded = super::write_path::encode(region, &write)?;
+            let bytes = encoded.payload.bytes.len();
+            let value = remote.entry(encoded, Vec::new(), region, &plan, Duration::ZERO)?;
+            batch.push(SetItem::new(write.key.clone(), value, SetOptions::new().ttl(super::remote::life(&plan))));
+            self.forget(&write.key);
+            sent.push((self.flights.ticket(&write.key), write, plan, bytes));
+        }
+        // A batch takes longer than a single command; the backend bounds each of its commands itself.
+        let limit = region.strategy.remote_deadline.saturating_mul(20);
+        let answers = self.within(limit, async { Ok(remote.backend.set_many(&batch).await) }).await;
+        let mut stored = 0;
+        let mut fault = answers.as_ref().err().cloned();
+        for ((mut ticket, write, plan, bytes), answer) in sent.into_iter().zip(answers.unwrap_or_default()) {
+            match answer {
+                Ok(outcome) if outcome.is_stored() => {
+                    stored += 1;
+                    if region.strategy.tiers.uses_near()
+                        && !ticket.commit(|| self.insert_written(region, &write, &plan, began, Some(bytes)))
+                    {
+                        self.forget(&write.key);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => fault = Some(error),
+            }
+        }
+        match fault {
+            None => Ok(stored),
+            Some(error) => {
+                for (key, _) in items {
+                    self.forget(key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// How long a key has left, in whichever tier it is.
+    pub(crate) async fn ttl(&self, key: &Key) -> Result<Option<Remaining>> {
+        let now = self.timer.now();
+        let Some(remote) = &self.remote else {
+            if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =
+                self.near_read(key.as_str(), now)
+            {
+                let forever = entry.stale_until == larder_core::Tick::FOREVER;
+                return Ok(Some(if forever {
+                    Remaining::Forever
+                } else {
+                    Remaining::For(entry.stale_until.since(now))
+                }));
+            }
+            return self.local.ttl(key).await;
+        };
+        let limit = self.root.strategy.remote_deadline;
+        let found = self.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
+        let Some(found) = found else { return Ok(None) };
+        // A fill token is no value: nobody has stored one yet.
+        match Header::decode(&found.value) {
+            Ok((header, _)) if matches!(header.kind, Kind::Placeholder | Kind::Hold) => Ok(None),
+            _ => Ok(found.remaining),
+        }
+    }
+
+    /// Keys that match, at most `limit`, sorted.
+    pub(crate) async fn list(&self, pattern: &Pattern, limit: usize) -> Result<Vec<Key>> {
+        let mut keys = Vec::new();
+        if self.remote.is_none() {
+            self.near.for_each(|key, _| {
+                if pattern.matches(key) {
+                    keys.push(Key::from_canonical(key));
+                }
+            });
+        }
+        let mut pages = self.store().scan_power("keys")?.scan(pattern, SCAN_PAGE);
+        while let Some(page) = pages.try_next().await? {
+            keys.extend(page);
+            if keys.len() >= limit.saturating_mul(2) {
+                break;
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
+    /// Carries an invalidation out: here, in the remote tier, here again, and in the other processes.
+    pub(crate) async fn invalidate(&self, target: Target) -> Result<Invalidated> {
+        let near = self.apply(&target);
+        let removed = self.remove_remote(&target).await;
+        // Somebody may have fetched an old value between the first fence and the removal.
+        let near = near + self.apply(&target);
+        if self.remote.is_some() {
+            self.announce(&target).await;
+        }
+        match removed {
+            Ok(remote) => Ok(Invalidated::done(near, remote)),
+            Err(error) => {
+                self.remote_fault(&self.root, None, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn remove_remote(&self, target: &Target) -> Result<u64> {
+        let store = self.store();
+        match target {
+            Target::Keys(keys) => {
+                let mut removed = 0;
+                for answer in store.delete_many(keys).await {
+                    removed += u64::from(answer?);
+                }
+                Ok(removed)
+            }
+            Target::Tags(tags) => match &self.remote {
+                Some(remote) => remote.invalidate_tags(tags).await,
+                None => Ok(0),
+            },
+            wide => self.remove_matching(store, wide).await,
+        }
+    }
+
+    async fn remove_matching(&self, store: &dyn Backend, target: &Target) -> Result<u64> {
+        let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok(0) };
+        let mut pages = store.scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
+        let mut removed = 0;
+        while let Some(mut page) = pages.try_next().await? {
+            page.retain(|key| target.matches(key.as_str()) && !self.is_own(key));
+            for answer in store.delete_many(&page).await {
+                removed += u64::from(answer?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Published statistics are no entries: clearing the cache leaves them.
+    fn is_own(&self, key: &Key) -> bool {
+        key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
+    }
+
+    /// How many keys an invalidation would touch; `None` for tags.
+    pub(crate) async fn preview(&self, target: &Target) -> Result<Option<u64>> {
+        let store = self.store();
+        let near = |engine: &Self| {
+            let mut count = 0;
+            engine.near.for_each(|key, _| count += u64::from(target.matches(key)));
+            count
+        };
+        match target {
+            Target::Tags(_) => Ok(None),
+            Target::Keys(keys) => {
+                let mut count = 0;
+                for answer in store.ttl_many(keys).await {
+                    count += u64::from(answer?.is_some());
+                }
+                Ok(Some(if self.remote.is_some() { count } else { count + near(self) }))
+            }
+            wide => {
+                let Some(pattern) = wide.scan_pattern(&self.prefix) else { return Ok(None) };
+                let mut pages = store.scan_power("preview")?.scan(&pattern, SCAN_PAGE);
+                let mut count = 0;
+                while let Some(page) = pages.try_next().await? {
+                    count += page.iter().filter(|key| wide.matches(key.as_str()) && !self.is_own(key)).count() as u64;
+                }
+                Ok(Some(if self.remote.is_some() { count } else { count + near(self) }))
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The engine: one cache's tiers, flights, tags and figures, without the types of its values.
+
+mod background;
+mod bulk;
+mod lead;
+mod near_read;
+mod read_path;
+mod region_state;
+mod remote;
+mod remote_phase;
+mod write_path;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Backend, Clock, Error, ErrorKind, Key, Result, Tick, Timer};
+use larder_flight::Flights;
+use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier};
+use larder_strategy::Strategy;
+use parking_lot::Mutex;
+
+pub(crate) use self::{
+    background::{STATS_KEY, spawn_upkeep},
+    lead::{Fault, FlightResult, LoadedAny, Loader, found},
+    near_read::{Meta, NearRead, answer, judge},
+    read_path::{LoadRequest, ReadOptions},
+    region_state::{RegionState, Weigher, region_prefix},
+    remote::{Encoded, Remote, Stored},
+    write_path::Write,
+};
+use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// One cache.
+pub(crate) struct Engine {
+    pub(crate) id: u64,
+    /// Canonical, `""` or ending in `:`.
+    pub(crate) prefix: String,
+    pub(crate) near: NearTier<Meta>,
+    pub(crate) flights: Flights<FlightResult>,
+    pub(crate) tags: TagTable,
+    pub(crate) remote: Option<Remote>,
+    /// Counters and locks of a cache without a remote tier.
+    pub(crate) local: Arc<MemoryBackend>,
+    pub(crate) timer: Arc<dyn Timer>,
+    pub(crate) enabled: AtomicBool,
+    pub(crate) root: Arc<RegionState>,
+    pub(crate) regions: Mutex<HashMap<String, Arc<RegionState>>>,
+    pub(crate) sites: Sites,
+    pub(crate) coherence: Coherence,
+    pub(crate) warn_below_hit_rate: Option<f64>,
+    pub(crate) warned: AtomicBool,
+    pub(crate) last_fault: Mutex<Option<(Tick, Error)>>,
+    /// Upkeep and bus; they end with the cache.
+    pub(crate) tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.tasks.get_mut().drain(..).for_each(|task| task.abort());
+    }
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) prefix: String,
+    pub(crate) near: NearTier<Meta>,
+    pub(crate) backend: Option<Arc<dyn Backend>>,
+    pub(crate) local: Arc<MemoryBackend>,
+    pub(crate) timer: Arc<dyn Timer>,
+    pub(crate) strategy: Strategy,
+    pub(crate) coherence: Coherence,
+    pub(crate) warn_below_hit_rate: Option<f64>,
+    pub(crate) enabled: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
+        let clock: Arc<dyn Clock> = parts.timer.clone();
+        let root = RegionState::new("cache", parts.prefix.clone(), "", parts.strategy)?;
+        Ok(Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            near: parts.near,
+            flights: Flights::new(),
+            tags: TagTable::default(),
+            remote: parts.backend.map(|backend| Remote::new(backend, &parts.prefix, clock)),
+            local: parts.local,
+            timer: parts.timer,
+            enabled: AtomicBool::new(parts.enabled),
+            root: Arc::new(root),
+            regions: Mutex::new(HashMap::new()),
+            sites: Sites::default(),
+            coherence: parts.coherence,
+            warn_below_hit_rate: parts.warn_below_hit_rate,
+            warned: AtomicBool::new(false),
+            last_fault: Mutex::new(None),
+            tasks: Mutex::new(Vec::new()),
+            prefix: parts.prefix,
+        }))
+    }
+
+    #[inline]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Reads the near tier.
+    #[inline]
+    pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
+        judge(self.near.get(key), now)
+    }
+
+    /// The region of a name, with the cache's own policy if it is new.
+    pub(crate) fn region(&self, name: &str) -> Result<Arc<RegionState>> {
+        let mut regions = self.regions.lock();
+        if let Some(region) = regions.get(name) {
+            return Ok(Arc::clone(region));
+        }
+        let state = RegionState::new(name, region_prefix(&self.prefix, name), name, self.root.strategy.clone())?;
+        let state = Arc::new(state);
+        regions.insert(name.to_owned(), Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// The store of counters and locks: the remote tier, or this process's memory.
+    pub(crate) fn store(&self) -> &dyn Backend {
+        match &self.remote {
+            Some(remote) => remote.backend.as_ref(),
+            None => self.local.as_ref(),
+        }
+    }
+
+    /// The remote tier, if the region uses it.
+    pub(crate) fn remote_of(&self, region: &RegionState) -> Option<&Remote> {
+        self.remote.as_ref().filter(|_| region.strategy.tiers.uses_remote())
+    }
+
+    /// Runs a remote call within a deadline.
+    pub(crate) async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = self.timer.sleep(limit) => {
+                let message = format!("no answer from the remote tier within {limit:?}");
+                Err(Error::new(ErrorKind::Timeout, "remote", message))
+            }
+        }
+    }
+
+    /// Remembers a fault of the remote tier for `health()`, counts and logs it.
+    pub(crate) fn remote_fault(&self, region: &RegionState, key: Option<&Key>, error: &Error) {
+        region.counters.count(crate::stats::Event::RemoteFault);
+        *self.last_fault.lock() = Some((self.timer.now(), error.clone()));
+        crate::events::remote_fault(key, error);
+    }
+
+    /// The near entry of a value: its deadlines within the bounds that the region and the state of the bus set.
+    pub(crate) fn near_entry(
+        &self,
+        value: AnyValue,
+        meta: Meta,
+        life: NearLife,
+        region: &RegionState,
+    ) -> NearEntry<Meta> {
+        let now = self.timer.now();
+        let mut cap = region.strategy.near_life(life.stale_for);
+        if self.remote_of(region).is_some() {
+            if let Some(blind) = self.coherence.blind_ttl() {
+                cap = cap.min(blind);
+            }
+            if life.unverified {
+                cap = cap.min(region.strategy.outage_ttl);
+            }
+        }
+        let fresh_until = tick_after(now, life.fresh_for.min(cap));
+        let refresh_at = life.refresh_after.map_or(fresh_until, |after| tick_after(now, after).min(fresh_until));
+        NearEntry::new(value, meta)
+            .with_fresh_until(fresh_until)
+            .with_stale_until(tick_after(now, cap))
+            .with_refresh_at(refresh_at)
+    }
+
+    /// What an entry weighs in the near tier.
+    pub(crate) fn weight(region: &RegionState, value: &AnyValue, encoded: Option<usize>, size: usize) -> u64 {
+        match (encoded, &region.weigher) {
+            (Some(bytes), _) => bytes as u64,
+            (None, Some(weigher)) => weigher(value),
+            (None, None) => size as u64,
+        }
+    }
+
+    /// The figures of every region together, and those of the near tier.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.root.counters.stats();
+        for region in self.regions.lock().values() {
+            stats.merge(&region.counters.stats());
+        }
+        for site in self.sites.all() {
+            stats.merge(&site.counters.stats());
+        }
+        let near = self.near.stats();
+        stats.near_entries = near.entries;
+        stats.near_bytes = near.bytes;
+        stats.evictions = near.evictions;
+        stats
+    }
+
+    /// Sets the figures of every region to zero.
+    pub(crate) fn clear_stats(&self) {
+        self.root.counters.clear();
+        self.regions.lock().values().for_each(|region| region.counters.clear());
+        self.sites.all().for_each(|site| site.counters.clear());
+    }
+
+    /// Drops what this process remembers of the keys that are named, and fences what is under way.
+    pub(crate) fn forget_where(&self, concerns: impl Fn(&str) -> bool) -> u64 {
+        self.flights.raise_where(&concerns);
+        self.near.retain(|key, _| !concerns(key))
+    }
+
+    /// Drops one key, and fences what is under way for it.
+    pub(crate) fn forget(&self, key: &Key) -> bool {
+        self.flights.raise(key, || self.near.remove(key.as_str())).is_some()
+    }
+}
+
+/// How long an entry lives in the near tier, from now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NearLife {
+    pub(crate) fresh_for: Duration,
+    pub(crate) stale_for: Duration,
+    pub(crate) refresh_after: Option<Duration>,
+    /// The remote tier did not answer, so nobody can tell whether others invalidated it.
+    pub(crate) unverified: bool,
+}
+
+fn tick_after(now: Tick, duration: Duration) -> Tick {
+    if duration == Duration::MAX { Tick::FOREVER } else { now + duration }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("prefix", &self.prefix)
+            .field("near", &self.near.stats())
+            .field("remote", &self.remote.as_ref().map(|remote| remote.backend.name().to_owned()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! A read of the near tier: synchronous, without allocation, without a lock that outlives it.
+
+use std::time::Duration;
+
+use larder_core::Tick;
+use larder_memory::{AnyValue, NearEntry};
+
+use crate::{
+    outcome::{Outcome, Source},
+    tags::{TagCells, valid},
+};
+
+/// What the near tier keeps beside a value.
+#[derive(Debug, Clone)]
+pub(crate) struct Meta {
+    /// When the value was loaded, as far as this process knows.
+    pub(crate) loaded_at: Tick,
+    /// Where the tag epochs stood when the load began.
+    pub(crate) began: u64,
+    pub(crate) tags: Option<TagCells>,
+}
+
+/// What a read of the near tier found.
+#[derive(Debug)]
+pub(crate) enum NearRead {
+    /// A fresh entry.
+    Fresh(NearEntry<Meta>),
+    /// One that may be served and should be refreshed: stale, or due for an early refresh.
+    Refresh(NearEntry<Meta>),
+    /// One past its fresh-until whose refresh must wait (the source failed a moment ago).
+    Stale(NearEntry<Meta>),
+    /// None, or one that is dead.
+    Miss,
+}
+
+/// Judges an entry by deadlines and tags.
+#[inline]
+pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick) -> NearRead {
+    let Some(entry) = entry else { return NearRead::Miss };
+    if let Some(tags) = &entry.meta.tags
+        && !valid(tags, entry.meta.began)
+    {
+        return NearRead::Miss;
+    }
+    if now < entry.fresh_until {
+        return if now < entry.refresh_at { NearRead::Fresh(entry) } else { NearRead::Refresh(entry) };
+    }
+    if now >= entry.stale_until {
+        return NearRead::Miss;
+    }
+    if now < entry.refresh_at { NearRead::Stale(entry) } else { NearRead::Refresh(entry) }
+}
+
+/// The answer that a near entry gives.
+#[inline]
+pub(crate) fn answer(entry: &NearEntry<Meta>, now: Tick) -> Outcome<AnyValue> {
+    Outcome {
+        value: entry.value.clone(),
+        source: Source::Near,
+        age: now.since(entry.meta.loaded_at),
+        stale: now >= entry.fresh_until,
+    }
+}
+
+/// When a refresh of a stale entry is tried again after it failed.
+pub(crate) fn retry_at(now: Tick, throttle: Duration) -> Tick {
+    now + throttle
+}

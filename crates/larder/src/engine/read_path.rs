@@ -1,0 +1,259 @@
+//! The read path, from the caller's side. With `lead.rs` (the leader's side) it is the whole state machine; the picture
+//! is in `docs/architecture.md`.
+//!
+//! 1. A fresh near entry is returned by the caller itself, before it comes here.
+//! 2. A stale one, or one that is due for an early refresh, is returned too, and [`LoadRequest::refresh`] starts one
+//!    refresh in the background.
+//! 3. On a miss the caller joins the key's flight. Whoever leads spawns the leader's task and then waits like everybody
+//!    else: within the hard time-out, and free to go away.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use larder_codec::AnyCodec;
+use larder_core::{Key, Tag, Tick, check_tags};
+use larder_flight::{FlightId, Follower, Join};
+use larder_memory::AnyValue;
+
+use super::{Engine, Fault, FlightResult, Loader, NearRead, RegionState, Remote, Stored, lead::lead};
+use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::ValueOps};
+
+/// What a call may ask for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReadOptions {
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) codec: Option<AnyCodec>,
+    pub(crate) skip_near: bool,
+    pub(crate) skip_remote: bool,
+    pub(crate) force_refresh: bool,
+}
+
+/// One read of one key, without the value's type.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadRequest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) region: Arc<RegionState>,
+    pub(crate) key: Key,
+    pub(crate) ops: &'static ValueOps,
+    pub(crate) id: FlightId,
+    pub(crate) tags: Arc<[Tag]>,
+    pub(crate) options: ReadOptions,
+}
+
+impl LoadRequest {
+    pub(crate) fn reads_near(&self) -> bool {
+        !self.options.skip_near && self.region.strategy.tiers.uses_near()
+    }
+
+    pub(crate) fn writes_near(&self) -> bool {
+        self.reads_near()
+    }
+
+    /// The remote tier, if this call uses it.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        if self.options.skip_remote || self.ops.serde.is_none() {
+            return None;
+        }
+        self.engine.remote_of(&self.region)
+    }
+
+    /// Whether an entry may carry the call's and the loader's tags; too many are reported and the value is not stored.
+    pub(crate) fn checks_tags(&self, late: &[Tag]) -> bool {
+        let mut all = self.tags.to_vec();
+        all.extend_from_slice(late);
+        match check_tags("load", &all) {
+            Ok(()) => true,
+            Err(error) => {
+                crate::events::refused_value(&self.key, &error);
+                false
+            }
+        }
+    }
+
+    /// Joins the key's flight and waits for its result.
+    pub(crate) async fn load(mut self, loader: Loader<'static>, at_hand: Option<Outcome<AnyValue>>) -> FlightResult {
+        if Chain::current().contains(&self) {
+            return Err(Fault::Larder(LoadFault::Recursive));
+        }
+        let mut loader = Some(loader);
+        let deadline = self.wait_limit(self.region.strategy.hard_timeout);
+        let soft = at_hand.as_ref().and(self.region.strategy.soft_timeout).and_then(|limit| self.wait_limit(limit));
+        loop {
+            let joined = if self.options.force_refresh && loader.is_some() {
+                Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
+            } else {
+                self.engine.flights.join(&self.key, self.id)
+            };
+            let follower = match (joined, loader.take()) {
+                (Join::Lead(leader), Some(loader)) => {
+                    let follower = leader.follow();
+                    spawn(lead(self.clone(), leader, loader, None));
+                    follower
+                }
+                // Its own leader went away without a result: the runtime is shutting down.
+                (Join::Lead(_), None) => return Err(Fault::Larder(LoadFault::TimedOut)),
+                (Join::Follow(follower), rest) => {
+                    self.region.counters.count(Event::Coalesced);
+                    loader = rest;
+                    follower
+                }
+            };
+            match self.wait(follower, soft.or(deadline)).await {
+                Waited::Result(result) => return result,
+                Waited::LeaderGone => self.options.force_refresh &= loader.is_some(),
+                Waited::TimedOut => {
+                    return at_hand.filter(|_| soft.is_some()).ok_or(Fault::Larder(LoadFault::TimedOut));
+                }
+            }
+        }
+    }
+
+    /// The same with a loader that borrows: the caller polls it, and if it is dropped the next follower leads.
+    pub(crate) async fn load_inline(mut self, loader: Loader<'_>) -> FlightResult {
+        if Chain::current().contains(&self) {
+            return Err(Fault::Larder(LoadFault::Recursive));
+        }
+        let mut loader = Some(loader);
+        let deadline = self.wait_limit(self.region.strategy.hard_timeout);
+        loop {
+            let joined = if self.options.force_refresh {
+                self.options.force_refresh = false;
+                Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
+            } else {
+                self.engine.flights.join(&self.key, self.id)
+            };
+            match joined {
+                Join::Lead(leader) => {
+                    let follower = leader.follow();
+                    let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
+                    lead(self.clone(), leader, loader, None).await;
+                    return follower.wait().await.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
+                }
+                Join::Follow(follower) => {
+                    self.region.counters.count(Event::Coalesced);
+                    match self.wait(follower, deadline).await {
+                        Waited::Result(result) => return result,
+                        Waited::LeaderGone => {}
+                        Waited::TimedOut => return Err(Fault::Larder(LoadFault::TimedOut)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refreshes an entry in the background, unless somebody does already. `fresh_until` is the near entry's.
+    pub(crate) fn refresh(self, loader: Loader<'static>, fresh_until: Tick) {
+        if Chain::current().contains(&self) || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        if let Join::Lead(leader) = self.engine.flights.join(&self.key, self.id) {
+            spawn(lead(self, leader, loader, Some(fresh_until)));
+        }
+    }
+
+    fn wait_limit(&self, limit: Duration) -> Option<Tick> {
+        (larder_core::ttl_millis(limit).is_some()).then(|| self.engine.timer.now_precise() + limit)
+    }
+
+    async fn wait(&self, follower: Follower<FlightResult>, deadline: Option<Tick>) -> Waited {
+        let result = match deadline {
+            None => follower.wait().await,
+            Some(deadline) => tokio::select! {
+                biased;
+                result = follower.wait() => result,
+                () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
+            },
+        };
+        result.map_or(Waited::LeaderGone, Waited::Result)
+    }
+}
+
+enum Waited {
+    Result(FlightResult),
+    LeaderGone,
+    TimedOut,
+}
+
+/// The leader's task carries the caller's cache and the chain of keys that are being loaded.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    let chain = Chain::current();
+    let task = chain.scope(task);
+    match crate::global::scoped() {
+        Some(cache) => drop(tokio::spawn(crate::global::with_cache(cache, task))),
+        None => drop(tokio::spawn(task)),
+    }
+}
+
+tokio::task_local! {
+    static CHAIN: Chain;
+}
+
+/// The keys that are being loaded on the way to here: a loader that asks for one of them would wait for itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chain(Option<Arc<Link>>);
+
+#[derive(Debug)]
+struct Link {
+    engine: u64,
+    id: FlightId,
+    key: Key,
+    before: Chain,
+}
+
+impl Chain {
+    pub(crate) fn current() -> Self {
+        CHAIN.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn with(self, request: &LoadRequest) -> Self {
+        let link = Link { engine: request.engine.id, id: request.id, key: request.key.clone(), before: self };
+        Self(Some(Arc::new(link)))
+    }
+
+    fn contains(&self, request: &LoadRequest) -> bool {
+        let mut at = self.0.as_deref();
+        while let Some(link) = at {
+            if link.engine == request.engine.id && link.id == request.id && link.key == request.key {
+                return true;
+            }
+            at = link.before.0.as_deref();
+        }
+        false
+    }
+
+    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CHAIN.scope(self, future)
+    }
+}
+
+impl LoadRequest {
+    /// A value that may be served if the load takes too long: only a forced refresh comes here with one.
+    pub(crate) fn at_hand(&self) -> Option<Outcome<AnyValue>> {
+        if !self.options.force_refresh || !self.reads_near() {
+            return None;
+        }
+        let now = self.engine.timer.now();
+        match self.engine.near_read(self.key.as_str(), now) {
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                self.ops.accepts(&entry.value).then(|| super::answer(&entry, now))
+            }
+            NearRead::Miss => None,
+        }
+    }
+
+    /// Reads the remote tier without loading, and promotes what it finds.
+    pub(crate) async fn read(&self) -> larder_core::Result<Option<Outcome<AnyValue>>> {
+        let Some(remote) = self.remote() else { return Ok(None) };
+        let began = self.engine.tags.epoch();
+        let ticket = self.engine.flights.ticket(&self.key);
+        let deadline = self.region.strategy.remote_deadline;
+        let stored = self.engine.within(deadline, remote.read(&self.key, &self.region, self.ops)).await;
+        match stored {
+            Ok(Stored::Entry(entry)) => Ok(Some(self.promote(&ticket, &entry, began))),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                self.engine.remote_fault(&self.region, Some(&self.key), &error);
+                Err(error)
+            }
+        }
+    }
+}

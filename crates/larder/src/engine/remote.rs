@@ -1,0 +1,340 @@
+//! The remote tier: entries in envelopes, fill tokens and tag markers over a [`Backend`].
+//!
+//! The order of things is that of the protocol: a load begins only after its fill token is known, a fill is one
+//! compare-and-set against that token, and tag versions are captured before the loader runs.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use larder_codec::{Payload, ReadFailure};
+use larder_core::{
+    Atomic, Backend, BackendExt, Clock, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, SetOutcome,
+    Tag, Ttl, UnixMillis,
+    envelope::{CodecId, Header, Kind, TagVersion},
+};
+use larder_memory::AnyValue;
+use larder_strategy::Plan;
+
+use super::RegionState;
+use crate::{
+    stats::Event,
+    value::{Absent, ValueOps},
+};
+
+/// How long a tag's marker lives: longer than entries usually do. One that goes earlier makes its entries misses.
+const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The remote tier of a cache.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) backend: Arc<dyn Backend>,
+    namespace_prefix: String,
+    clock: Arc<dyn Clock>,
+}
+
+/// An entry of the remote tier that may be served.
+#[derive(Debug)]
+pub(crate) struct RemoteEntry {
+    pub(crate) value: AnyValue,
+    pub(crate) fresh_for: Duration,
+    pub(crate) stale_for: Duration,
+    pub(crate) age: Duration,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) bytes: usize,
+    pub(crate) token: Expected,
+}
+
+/// What stands under a key.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// A usable entry, fresh or stale.
+    Entry(Box<RemoteEntry>),
+    /// Nothing.
+    Nothing,
+    /// An entry past its life, or whose tags were invalidated: a load may replace it.
+    Dead(Expected),
+    /// Another process loads.
+    Loading(Expected),
+    /// Something that must be left alone: another program's key, a newer release's entry, a writer's hold.
+    LeftAlone,
+}
+
+/// What a load needs to store its result in the remote tier.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    token: Expected,
+    tags: Vec<TagVersion>,
+    /// Version of the namespace's tag-invalidation token before the load.
+    invalidations: u64,
+    /// The placeholder, if this process placed it.
+    placed: Option<Bytes>,
+}
+
+/// An entry ready to be written.
+pub(crate) struct Encoded {
+    pub(crate) kind: Kind,
+    pub(crate) payload: Payload,
+}
+
+impl Remote {
+    pub(crate) fn new(backend: Arc<dyn Backend>, namespace_prefix: &str, clock: Arc<dyn Clock>) -> Self {
+        Self { backend, namespace_prefix: namespace_prefix.to_owned(), clock }
+    }
+
+    /// Reads a key: one round trip, and one more for an entry with tags.
+    pub(crate) async fn read(&self, key: &Key, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
+        let Some(bytes) = self.backend.get(key).await? else { return Ok(Stored::Nothing) };
+        self.interpret(key, bytes, region, ops).await
+    }
+
+    async fn interpret(&self, key: &Key, bytes: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
+        let (header, payload) = match larder_codec::read_header(&bytes, region.schema) {
+            Ok(parts) => parts,
+            Err(failure) => return self.unusable(key, &bytes, &failure, region).await,
+        };
+        let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
+        match header.kind {
+            Kind::Placeholder => return Ok(Stored::Loading(token)),
+            Kind::Value | Kind::Negative => {}
+            _ => return Ok(Stored::LeftAlone),
+        }
+        let now = self.clock.wall();
+        let life = if header.ttl_ms == u64::MAX { Duration::MAX } else { Duration::from_millis(header.ttl_ms) };
+        let stale_for = header.stale_until.remaining(now).min(life);
+        if stale_for.is_zero() || !self.tags_hold(&header.tags).await? {
+            return Ok(Stored::Dead(token));
+        }
+        let Some(serde) = ops.serde else { return Ok(Stored::LeftAlone) };
+        let value = if header.kind == Kind::Negative {
+            Arc::new(Absent) as AnyValue
+        } else {
+            match (serde.decode)(&header, payload) {
+                Ok(value) => value,
+                Err(error) => {
+                    let failure = ReadFailure::from(error);
+                    return self.unusable(key, &bytes, &failure, region).await;
+                }
+            }
+        };
+        Ok(Stored::Entry(Box::new(RemoteEntry {
+            value,
+            fresh_for: header.fresh_until.remaining(now).min(life),
+            stale_for,
+            age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
+            bytes: bytes.len(),
+            token,
+            tags: header.tags.into_iter().map(|tag| tag.tag).collect(),
+        })))
+    }
+
+    /// Counts what cannot be used, removes it if it is certainly broken, and leaves it alone otherwise.
+    async fn unusable(&self, key: &Key, bytes: &[u8], failure: &ReadFailure, region: &RegionState) -> Result<Stored> {
+        region.counters.count(Event::Undecodable);
+        crate::events::undecodable(key, failure);
+        if !failure.may_delete() {
+            return Ok(Stored::LeftAlone);
+        }
+        let Some(atomic) = self.backend.as_atomic() else { return Ok(Stored::LeftAlone) };
+        let head = bytes.len().min(larder_core::envelope::HEADER_BYTES);
+        let broken = Expected::prefix(Bytes::copy_from_slice(&bytes[..head])).with_length(bytes.len());
+        atomic.compare_and_delete(key, &broken).await?;
+        Ok(Stored::Nothing)
+    }
+
+    /// Whether every tag still has the version that an entry was stored with.
+    async fn tags_hold(&self, tags: &[TagVersion]) -> Result<bool> {
+        if tags.is_empty() {
+            return Ok(true);
+        }
+        let markers: Vec<Key> = tags.iter().map(|tag| tag.tag.marker(&self.namespace_prefix)).collect();
+        let found = self.backend.get_many(&markers, GetOptions::new()).await;
+        for (tag, marker) in tags.iter().zip(found) {
+            if marker?.and_then(|found| version(&found.value)) != Some(tag.version) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Prepares a load: places a fill token where nothing stands, and captures the versions of tags. `known` is the token
+    /// of an entry or placeholder that was found. Answers what was found instead, if somebody was quicker.
+    pub(crate) async fn begin_fill(
+        &self,
+        key: &Key,
+        known: Option<Expected>,
+        tags: &[Tag],
+        life: Duration,
+    ) -> Result<std::result::Result<Fill, Bytes>> {
+        let (versions, token) = futures_util::future::try_join(self.versions(tags), async {
+            match known {
+                Some(token) => Ok(Ok((token, None))),
+                None => self.place_token(key, life).await,
+            }
+        })
+        .await?;
+        Ok(token.map(|(token, placed)| {
+            let (tags, invalidations) = versions;
+            Fill { token, tags, invalidations, placed }
+        }))
+    }
+
+    /// Renews a fill token that this process placed, while its load goes on.
+    pub(crate) async fn renew(&self, key: &Key, fill: &Fill, life: Duration) -> Result<bool> {
+        let Some(placeholder) = &fill.placed else { return Ok(true) };
+        let options = SetOptions::new().ttl(life);
+        Ok(self.atomic()?.compare_and_set(key, &fill.token, placeholder.clone(), options).await?.is_stored())
+    }
+
+    /// Takes a fill token back that will not be used, so that nobody waits for it.
+    pub(crate) async fn release(&self, key: &Key, fill: &Fill) -> Result<()> {
+        if fill.placed.is_some() {
+            self.atomic()?.compare_and_delete(key, &fill.token).await?;
+        }
+        Ok(())
+    }
+
+    async fn place_token(
+        &self,
+        key: &Key,
+        life: Duration,
+    ) -> Result<std::result::Result<(Expected, Option<Bytes>), Bytes>> {
+        let mut placeholder = Header::new(Kind::Placeholder, CodecId::RAW);
+        placeholder.stale_until = self.clock.wall() + life;
+        let token = Expected::prefix(Bytes::copy_from_slice(&placeholder.token()));
+        let value = Bytes::from(placeholder.encode(&[])?);
+        Ok(match self.atomic()?.get_or_set(key, value.clone(), life).await? {
+            None => Ok((token, Some(value))),
+            Some(found) => Err(found),
+        })
+    }
+
+    /// Judges what stood under the key when the token was to be placed.
+    pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
+        self.interpret(key, found, region, ops).await
+    }
+
+    /// The versions of tags and of the namespace's tag-invalidation token, made where there are none. The token is what
+    /// tags that the loader names later are judged by.
+    async fn versions(&self, tags: &[Tag]) -> Result<(Vec<TagVersion>, u64)> {
+        let mut keys: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
+        keys.push(self.invalidations_key());
+        let mut versions = Vec::with_capacity(keys.len());
+        for (marker, found) in keys.iter().zip(self.backend.get_many(&keys, GetOptions::new()).await) {
+            versions.push(match found?.and_then(|found| version(&found.value)) {
+                Some(version) => version,
+                None => self.make_marker(marker).await?,
+            });
+        }
+        let invalidations = versions.pop().unwrap_or(0);
+        let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
+        Ok((tags, invalidations))
+    }
+
+    async fn make_marker(&self, marker: &Key) -> Result<u64> {
+        let fresh = fastrand::u64(..);
+        let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
+        match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
+            None => Ok(fresh),
+            Some(found) => version(&found).ok_or_else(|| {
+                let message = "the tag's marker was overwritten by another program; delete it";
+                Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
+            }),
+        }
+    }
+
+    /// Stores a loaded value if the key still holds the fill token. `late` are tags that the loader named: they are only
+    /// accepted if no tag of the namespace was invalidated since before the load. Answers whether it was stored.
+    pub(crate) async fn commit(
+        &self,
+        key: &Key,
+        fill: Fill,
+        late: &[Tag],
+        entry: Encoded,
+        region: &RegionState,
+        plan: &Plan,
+        cost: Duration,
+    ) -> Result<bool> {
+        let mut tags = fill.tags;
+        if !late.is_empty() {
+            let (versions, invalidations) = self.versions(late).await?;
+            if invalidations != fill.invalidations {
+                return Ok(false);
+            }
+            tags.extend(versions);
+        }
+        let value = self.entry(entry, tags, region, plan, cost)?;
+        let options = SetOptions::new().ttl(life(plan));
+        Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
+    }
+
+    /// Writes a value whatever stands there, as a caller's `set` does.
+    pub(crate) async fn write(
+        &self,
+        key: &Key,
+        entry: Encoded,
+        tags: &[Tag],
+        region: &RegionState,
+        plan: &Plan,
+        options: SetOptions,
+    ) -> Result<SetOutcome> {
+        let versions = if tags.is_empty() { Vec::new() } else { self.versions(tags).await?.0 };
+        let value = self.entry(entry, versions, region, plan, Duration::ZERO)?;
+        self.backend.set(key, value, options.ttl(life(plan))).await
+    }
+
+    /// The bytes of an entry that begins its life now.
+    pub(crate) fn entry(
+        &self,
+        entry: Encoded,
+        tags: Vec<TagVersion>,
+        region: &RegionState,
+        plan: &Plan,
+        cost: Duration,
+    ) -> Result<Bytes> {
+        let mut header = Header::new(entry.kind, entry.payload.codec);
+        header.compression = entry.payload.compression;
+        header.plain_len = entry.payload.plain_len;
+        header.schema = region.schema;
+        header.load_cost_us = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX);
+        header.tags = tags;
+        if !plan.is_endless() {
+            let now = self.clock.wall();
+            header.fresh_until = now + plan.fresh_for;
+            header.stale_until = until(now, plan.stale_for);
+            header.ttl_ms = larder_core::ttl_millis(plan.stale_for).unwrap_or(u64::MAX);
+        }
+        Ok(Bytes::from(header.encode(&entry.payload.bytes)?))
+    }
+
+    /// Removes the markers of tags, and the namespace's tag-invalidation token.
+    pub(crate) async fn invalidate_tags(&self, tags: &[Tag]) -> Result<u64> {
+        let mut markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
+        markers.push(self.invalidations_key());
+        let mut removed = 0;
+        for answer in self.backend.delete_many(&markers).await {
+            removed += u64::from(answer?);
+        }
+        Ok(removed)
+    }
+
+    fn invalidations_key(&self) -> Key {
+        Key::from_canonical(format!("{}%tags", self.namespace_prefix))
+    }
+
+    fn atomic(&self) -> Result<&dyn Atomic> {
+        self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
+    }
+}
+
+pub(crate) fn life(plan: &Plan) -> Ttl {
+    if plan.is_endless() || plan.stale_for == Duration::MAX { Ttl::Forever } else { Ttl::For(plan.stale_for) }
+}
+
+fn until(now: UnixMillis, duration: Duration) -> UnixMillis {
+    if duration == Duration::MAX { UnixMillis::FOREVER } else { now + duration }
+}
+
+/// The version that a marker holds.
+fn version(marker: &[u8]) -> Option<u64> {
+    marker.try_into().ok().map(u64::from_le_bytes)
+}

@@ -1,0 +1,300 @@
+//! Writes: a caller's `set`, `add`, `delete`, `expire`. Each fences the loads of its key before it is sent and again when
+//! it has been answered, so that no older value gets in between.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_codec::AnyCodec;
+use larder_core::{
+    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Target, Ttl,
+    envelope::{self, Header, Kind},
+};
+use larder_memory::AnyValue;
+use larder_strategy::Plan;
+
+use super::{Encoded, Engine, Meta, NearLife, RegionState, Remote};
+use crate::{stats::Event, value::ValueOps};
+
+/// One write.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) key: Key,
+    pub(crate) value: AnyValue,
+    pub(crate) ops: &'static ValueOps,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) condition: Condition,
+    pub(crate) codec: Option<AnyCodec>,
+    pub(crate) skip_near: bool,
+    pub(crate) skip_remote: bool,
+}
+
+impl Write {
+    /// A value without tags or conditions.
+    pub(crate) fn plain(key: Key, value: AnyValue, ops: &'static ValueOps, ttl: Option<Ttl>) -> Self {
+        Self {
+            key,
+            value,
+            ops,
+            tags: Vec::new(),
+            ttl,
+            condition: Condition::Always,
+            codec: None,
+            skip_near: false,
+            skip_remote: false,
+        }
+    }
+}
+
+impl Engine {
+    /// Writes a value in both tiers.
+    pub(crate) async fn write(&self, region: &RegionState, write: Write) -> Result<SetOutcome> {
+        if !self.is_enabled() {
+            return Ok(SetOutcome::Rejected);
+        }
+        larder_core::check_tags("set", &write.tags)?;
+        region.counters.count(Event::Set);
+        let remote = self.remote_of(region).filter(|_| !write.skip_remote && write.ops.serde.is_some());
+        match remote {
+            Some(remote) => self.write_through(remote, region, write).await,
+            None => self.write_near(region, write),
+        }
+    }
+
+    async fn write_through(&self, remote: &Remote, region: &RegionState, write: Write) -> Result<SetOutcome> {
+        let plan = self.write_plan(region, &write, Some(remote)).await?;
+        let encoded = encode(region, &write)?;
+        let bytes = encoded.payload.bytes.len();
+        let began = self.tags.epoch();
+        // Loads and reads that are under way hold something older.
+        self.forget(&write.key);
+        let mut ticket = self.flights.ticket(&write.key);
+        let options = condition(write.condition);
+        let sent = remote.write(&write.key, encoded, &write.tags, region, &plan, options);
+        let outcome = match self.within(region.strategy.remote_deadline, sent).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // Whether it was written is unknown. The value is not kept near, and what others hold is older.
+                self.forget(&write.key);
+                return Err(error);
+            }
+        };
+        if outcome.is_stored() {
+            let kept = !write.skip_near
+                && region.strategy.tiers.uses_near()
+                && ticket.commit(|| self.insert_written(region, &write, &plan, began, Some(bytes)));
+            if !kept {
+                self.forget(&write.key);
+            }
+            self.announce(&Target::Keys(vec![write.key.clone()])).await;
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn write_near(&self, region: &RegionState, write: Write) -> Result<SetOutcome> {
+        if write.skip_near {
+            return Ok(SetOutcome::Rejected);
+        }
+        let now = self.timer.now();
+        let began = self.tags.epoch();
+        let plan = match write.ttl {
+            Some(Ttl::Keep) => keep(self.near.get(write.key.as_str()).map(|entry| entry.stale_until.since(now))),
+            other => plan_for(region, other),
+        };
+        Ok(self.flights.raise(&write.key, || {
+            let present = matches!(
+                self.near_read(write.key.as_str(), now),
+                super::NearRead::Fresh(_) | super::NearRead::Refresh(_) | super::NearRead::Stale(_)
+            );
+            if !holds(write.condition, present) {
+                return SetOutcome::Rejected;
+            }
+            self.near.remove(write.key.as_str());
+            if plan.is_stored() {
+                self.insert_written(region, &write, &plan, began, None);
+            }
+            SetOutcome::Stored
+        }))
+    }
+
+    pub(crate) fn insert_written(
+        &self,
+        region: &RegionState,
+        write: &Write,
+        plan: &Plan,
+        began: u64,
+        bytes: Option<usize>,
+    ) {
+        let meta = Meta { loaded_at: self.timer.now(), began, tags: self.tags.cells(&write.tags) };
+        let life =
+            NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: None, unverified: false };
+        let entry = self.near_entry(write.value.clone(), meta, life, region);
+        let weight = Self::weight(region, &write.value, bytes, write.ops.size);
+        self.near.insert(Arc::clone(write.key.as_arc()), entry, weight);
+    }
+
+    async fn write_plan(&self, region: &RegionState, write: &Write, remote: Option<&Remote>) -> Result<Plan> {
+        match (write.ttl, remote) {
+            (Some(Ttl::Keep), Some(remote)) => {
+                let left = self.within(region.strategy.remote_deadline, remote.backend.ttl(&write.key)).await?;
+                Ok(keep(left.and_then(larder_core::Remaining::duration)))
+            }
+            (other, _) => Ok(plan_for(region, other)),
+        }
+    }
+
+    /// Removes keys from both tiers; answers how many there were, in either.
+    pub(crate) async fn delete(&self, region: &RegionState, keys: &[Key]) -> Result<u64> {
+        region.counters.add(Event::Delete, keys.len() as u64);
+        let near: Vec<bool> = keys.iter().map(|key| self.forget(key)).collect();
+        let deadline = region.strategy.remote_deadline;
+        let answers = match self.within(deadline, async { Ok(self.store().delete_many(keys).await) }).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(error),
+        };
+        // Somebody may have fetched the old value between the first fence and the removal.
+        for key in keys {
+            self.forget(key);
+        }
+        let mut removed = 0;
+        for (near, remote) in near.into_iter().zip(answers) {
+            removed += u64::from(remote? || near);
+        }
+        if self.remote.is_some() {
+            self.announce(&Target::Keys(keys.to_vec())).await;
+        }
+        Ok(removed)
+    }
+
+    /// Changes how long a key lives; answers whether it was there.
+    pub(crate) async fn expire(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
+        let Some(remote) = self.remote_of(region) else { return self.expire_local(region, key, ttl).await };
+        let deadline = region.strategy.remote_deadline;
+        let changed = self.within(deadline, self.expire_remote(remote, key, ttl)).await;
+        // The near copy has the old deadlines; the next read fetches the new ones.
+        self.forget(key);
+        if changed.as_ref().is_ok_and(|changed| *changed) {
+            self.announce(&Target::Keys(vec![key.clone()])).await;
+        }
+        changed
+    }
+
+    /// An entry's own deadlines are patched together with its life, if it is still the entry that was read.
+    async fn expire_remote(&self, remote: &Remote, key: &Key, ttl: Ttl) -> Result<bool> {
+        let expiry = match ttl {
+            Ttl::Keep => return remote.backend.exists(key).await,
+            Ttl::For(duration) if larder_core::ttl_millis(duration).is_some() => Expiry::After(duration),
+            _ => Expiry::Never,
+        };
+        let Some(bytes) = remote.backend.get(key).await? else { return Ok(false) };
+        let Ok((header, _)) = Header::decode(&bytes) else { return remote.backend.expire(key, expiry).await };
+        if matches!(header.kind, Kind::Placeholder | Kind::Hold) {
+            return Ok(false);
+        }
+        let Expiry::After(duration) = expiry else {
+            return self.patch(remote, key, &header, bytes.to_vec(), None).await;
+        };
+        if duration.is_zero() {
+            let atomic =
+                remote.backend.as_atomic().ok_or_else(|| Error::unsupported("expire", remote.backend.name()))?;
+            return atomic.compare_and_delete(key, &Expected::prefix(header.token().to_vec())).await;
+        }
+        self.patch(remote, key, &header, bytes.to_vec(), Some(duration)).await
+    }
+
+    async fn patch(
+        &self,
+        remote: &Remote,
+        key: &Key,
+        header: &Header,
+        mut bytes: Vec<u8>,
+        life: Option<Duration>,
+    ) -> Result<bool> {
+        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| self.timer.wall() + life);
+        let ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
+        if let Err(reason) = envelope::patch_deadlines(&mut bytes, until, until, ttl_ms) {
+            return Err(Error::new(ErrorKind::Decode, "expire", reason.as_str()).with_key(key));
+        }
+        let atomic = remote.backend.as_atomic().ok_or_else(|| Error::unsupported("expire", remote.backend.name()))?;
+        let options = SetOptions::new().ttl(life);
+        let expected = Expected::prefix(header.token().to_vec());
+        Ok(atomic.compare_and_set(key, &expected, bytes.into(), options).await?.is_stored())
+    }
+
+    async fn expire_local(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
+        let now = self.timer.now();
+        let changed = self.flights.raise(key, || {
+            let (super::NearRead::Fresh(mut entry)
+            | super::NearRead::Refresh(mut entry)
+            | super::NearRead::Stale(mut entry)) = self.near_read(key.as_str(), now)
+            else {
+                return false;
+            };
+            let plan = plan_for(region, Some(ttl));
+            if ttl == Ttl::Keep {
+                return true;
+            }
+            if !plan.is_stored() {
+                return self.near.remove(key.as_str()).is_some();
+            }
+            let deadline = if plan.is_endless() { larder_core::Tick::FOREVER } else { now + plan.fresh_for };
+            (entry.fresh_until, entry.stale_until, entry.refresh_at) = (deadline, deadline, deadline);
+            let weight = Self::weight(region, &entry.value, None, size_of_val(&entry.value));
+            self.near.insert(Arc::clone(key.as_arc()), entry, weight);
+            true
+        });
+        if changed {
+            return Ok(true);
+        }
+        let expiry = match ttl {
+            Ttl::For(duration) => Expiry::After(duration),
+            Ttl::Keep => return self.local.exists(key).await,
+            _ => Expiry::Never,
+        };
+        self.local.expire(key, expiry).await
+    }
+}
+
+pub(crate) fn encode(region: &RegionState, write: &Write) -> Result<Encoded> {
+    let serde = write.ops.serde.ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "set", format!("{} is kept near only", (write.ops.type_name)()))
+    })?;
+    let payload = (serde.encode)(&write.value, write.codec.unwrap_or(region.codec), region.compression)?;
+    Ok(Encoded { kind: Kind::Value, payload })
+}
+
+fn condition(condition: Condition) -> SetOptions {
+    match condition {
+        Condition::IfAbsent => SetOptions::new().only_if_absent(),
+        Condition::IfPresent => SetOptions::new().only_if_present(),
+        _ => SetOptions::new(),
+    }
+}
+
+fn holds(condition: Condition, present: bool) -> bool {
+    match condition {
+        Condition::IfAbsent => !present,
+        Condition::IfPresent => present,
+        _ => true,
+    }
+}
+
+/// What a caller writes lives for exactly the TTL that was asked for: no jitter, no stale window. Without one, the
+/// region's policy counts.
+pub(crate) fn plan_for(region: &RegionState, ttl: Option<Ttl>) -> Plan {
+    let mut rng = fastrand::Rng::new();
+    match ttl {
+        None | Some(Ttl::Keep) => region.strategy.plan(None, Duration::ZERO, &mut rng),
+        Some(Ttl::For(ttl)) => exactly(region, ttl),
+        Some(_) => exactly(region, Duration::MAX),
+    }
+}
+
+fn exactly(region: &RegionState, ttl: Duration) -> Plan {
+    let exact = region.strategy.clone().jitter(0.0).stale_window(Duration::ZERO);
+    exact.plan(Some(ttl), Duration::ZERO, &mut fastrand::Rng::new())
+}
+
+fn keep(left: Option<Duration>) -> Plan {
+    let plain = larder_strategy::Strategy::new("keep", Duration::MAX).jitter(0.0);
+    plain.plan(left, Duration::ZERO, &mut fastrand::Rng::new())
+}

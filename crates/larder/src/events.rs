@@ -1,0 +1,111 @@
+//! What Larder says of itself: log events (feature `tracing`) and figures (feature `metrics`). Without the features these
+//! functions are empty.
+#![cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "without `tracing` nothing is said")
+)]
+
+use larder_codec::ReadFailure;
+use larder_core::{Error, Key};
+
+use crate::{engine::Fault, stats::Stats};
+
+macro_rules! event {
+    ($level:ident, $($rest:tt)*) => {
+        {
+            #[cfg(feature = "tracing")]
+            {
+                tracing::$level!(target: "larder", $($rest)*);
+            }
+        }
+    };
+}
+
+pub(crate) fn undecodable(key: &Key, failure: &ReadFailure) {
+    event!(warn, %key, reason = %failure, "a stored entry cannot be used and counts as a miss");
+}
+
+pub(crate) fn remote_fault(key: Option<&Key>, error: &Error) {
+    match key {
+        Some(key) => {
+            event!(debug, %key, kind = %error.kind(), %error, "the remote tier failed; the read goes on without it")
+        }
+        None => event!(debug, kind = %error.kind(), %error, "the remote tier failed"),
+    }
+}
+
+pub(crate) fn load_failed(key: &Key, fault: &Fault) {
+    match fault {
+        Fault::Loader(_) => event!(debug, %key, "the loader returned an error"),
+        Fault::Larder(fault) => event!(warn, %key, %fault, "a load failed"),
+    }
+}
+
+pub(crate) fn fill_lost(key: &Key) {
+    event!(debug, %key, "a loaded value was not stored: the key was invalidated or written meanwhile");
+}
+
+pub(crate) fn refused_value(key: &Key, error: &Error) {
+    event!(warn, %key, %error, "a loaded value was not stored");
+}
+
+pub(crate) fn wrong_type(key: &str, asked: &str) {
+    event!(warn, key, asked, "an entry was read as another type than it was written as; this read is a miss");
+}
+
+pub(crate) fn many_tags(key: &Key, tags: usize) {
+    event!(warn, %key, tags, "an entry with many tags: each costs a comparison on every hit");
+}
+
+pub(crate) fn degraded(operation: &'static str, error: &Error) {
+    event!(debug, operation, kind = %error.kind(), %error, "a cache fault was treated as a miss");
+}
+
+pub(crate) fn hit_rate(low: bool, rate: f64, bound: f64) {
+    if low {
+        event!(warn, rate, bound, "the hit rate is low: look at TTLs, key arguments and warming");
+    } else {
+        event!(info, rate, bound, "the hit rate is above its bound again");
+    }
+}
+
+pub(crate) fn bus(trusted: bool) {
+    if trusted {
+        event!(info, "the invalidation bus is connected; the near tier starts empty and is trusted");
+    } else {
+        event!(warn, "the invalidation bus is lost; near entries live for the blind TTL until it is back");
+    }
+}
+
+pub(crate) fn bad_message(reason: &str) {
+    event!(warn, reason, "a message on the invalidation bus was ignored");
+}
+
+/// Hands the totals to the `metrics` recorder; counters are absolute, so nothing is counted on the hit path.
+#[cfg(feature = "metrics")]
+pub(crate) fn publish(prefix: &str, stats: &Stats) {
+    let namespace = prefix.trim_end_matches(':').to_owned();
+    for (tier, value) in [("near", stats.near_hits), ("remote", stats.remote_hits)] {
+        metrics::counter!("larder_hits_total", "namespace" => namespace.clone(), "tier" => tier).absolute(value);
+    }
+    for (name, value) in [
+        ("larder_stale_hits_total", stats.stale_hits),
+        ("larder_misses_total", stats.misses),
+        ("larder_loads_total", stats.loads),
+        ("larder_load_errors_total", stats.load_errors),
+        ("larder_coalesced_total", stats.coalesced),
+        ("larder_remote_faults_total", stats.remote_faults),
+        ("larder_undecodable_total", stats.undecodable),
+        ("larder_refused_total", stats.refused),
+        ("larder_evictions_total", stats.evictions),
+    ] {
+        metrics::counter!(name, "namespace" => namespace.clone()).absolute(value);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 52 bits")]
+    for (name, value) in [("larder_near_entries", stats.near_entries), ("larder_near_bytes", stats.near_bytes)] {
+        metrics::gauge!(name, "namespace" => namespace.clone()).set(value as f64);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+pub(crate) fn publish(_prefix: &str, _stats: &Stats) {}
