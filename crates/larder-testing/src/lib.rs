@@ -1,0 +1,33 @@
+//! Test tools of the Larder cache, for its own crates and for whoever writes a backend or a decorator.
+//!
+//! - [`ManualClock`] stands still until a test moves it, and wakes those who wait on it.
+//! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
+//! - [`conformance`] is the suite that every [`Backend`](larder_core::Backend) passes;
+//!   [`conformance_tests!`] makes one test of each of its cases.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use larder_core::{Clock, Timer};
+//! use larder_testing::ManualClock;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let clock = ManualClock::new();
+//! let nap = tokio::spawn(clock.sleep(Duration::from_secs(3600)));
+//! clock.advance_and_settle(Duration::from_secs(3599)).await;
+//! assert!(!nap.is_finished());
+//! clock.advance_and_settle(Duration::from_secs(1)).await;
+//! assert!(nap.is_finished());
+//! # });
+//! ```
+
+pub mod conformance;
+mod manual_clock;
+#[cfg(unix)]
+mod redis_command;
+#[cfg(unix)]
+mod redis_server;
+
+pub use manual_clock::ManualClock;
+#[cfg(unix)]
+pub use redis_server::{RedisServer, RedisServerBuilder};

@@ -1,0 +1,3 @@
+//! The public interface of `larder-testing`.
+
+mod redis_server;
