@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Cargo features
-//! - `tokio`: [`SystemClock`] can be waited on ([`Timer`]) through tokio's timers.
+//! - `tokio`: [`SystemClock`] can be waited on ([`Timer`]) through tokio's timers, and there is a `ManualClock` for tests.
 
 mod backend;
 mod bus;
@@ -24,6 +24,8 @@ mod error;
 mod ext;
 mod invalidation;
 mod key;
+#[cfg(feature = "tokio")]
+mod manual_clock;
 mod options;
 mod pattern;
 mod tag;
@@ -36,6 +38,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use ext::{BackendExt, SCAN_PAGE};
 pub use invalidation::{Invalidated, InvalidationSink, Status, Target};
 pub use key::{Key, KeyBuf, KeyPart, MAX_KEY_BYTES, ToKey};
+#[cfg(feature = "tokio")]
+pub use manual_clock::ManualClock;
 pub use options::{
     Condition, Expiry, Found, GetOptions, Remaining, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
 };

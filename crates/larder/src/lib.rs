@@ -34,7 +34,7 @@
 //! `macros`, `msgpack` and `json` are on by default; `redis`, `postcard`, `lz4`, `zstd`, `metrics` and `tracing` are not.
 
 // The attribute's expansion names this crate, also when it is used in here.
-#[cfg_attr(not(feature = "macros"), expect(unused_extern_crates, reason = "only expansions name it"))]
+#[expect(unused_extern_crates, reason = "only expansions name it")]
 extern crate self as larder;
 
 #[doc(hidden)]
@@ -72,10 +72,12 @@ pub use global::{current, with_cache};
 pub use health::{Health, HealthCheck, HealthStatus, RemoteHealth};
 pub use larder_codec as codec;
 pub use larder_core::{
-    Backend, Clock, Error, ErrorKind, Invalidated, InvalidationSink, Key, KeyBuf, KeyPart, Pattern, Remaining, Result,
-    SetOutcome, Status, SystemClock, Tag, Tick, Timer, ToKey, UnixMillis,
+    Backend, Clock, Error, ErrorKind, Invalidated, InvalidationSink, Key, KeyBuf, KeyPart, ManualClock, Pattern,
+    Remaining, Result, SetOutcome, Status, SystemClock, Tag, Tick, Timer, ToKey, UnixMillis,
 };
 pub use larder_invalidation as invalidation;
+#[cfg(feature = "macros")]
+pub use larder_macros::{KeyPart, cached, key, test};
 pub use larder_strategy::Strategy;
 pub use load_error::{ErrorSlot, LoadError, LoadFault, SharedError};
 pub use loaded::Loaded;

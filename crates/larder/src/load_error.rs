@@ -134,20 +134,57 @@ impl StdError for SharedError {
     }
 }
 
-/// An error that can be neither cloned nor shared: the first caller takes it, the others load anew.
+/// A loader's error on its way to several callers: cloned, shared, or handed to one of them, as its type allows.
 #[derive(Debug)]
-pub struct ErrorSlot<E>(Mutex<Option<E>>);
+pub struct ErrorSlot<E>(Mutex<Slot<E>>);
+
+#[derive(Debug)]
+enum Slot<E> {
+    Owned(E),
+    Shared(Arc<E>),
+    Taken,
+}
 
 impl<E> ErrorSlot<E> {
     /// Puts an error in.
     #[must_use]
     pub fn new(error: E) -> Self {
-        Self(Mutex::new(Some(error)))
+        Self(Mutex::new(Slot::Owned(error)))
     }
 
     /// Takes it out, once.
     #[must_use]
     pub fn take(&self) -> Option<E> {
-        self.0.lock().take()
+        match std::mem::replace(&mut *self.0.lock(), Slot::Taken) {
+            Slot::Owned(error) => Some(error),
+            Slot::Shared(error) => Arc::into_inner(error),
+            Slot::Taken => None,
+        }
+    }
+
+    /// The error for everybody.
+    #[must_use]
+    pub fn share(&self) -> Option<Arc<E>> {
+        let mut slot = self.0.lock();
+        let shared = match std::mem::replace(&mut *slot, Slot::Taken) {
+            Slot::Owned(error) => Arc::new(error),
+            Slot::Shared(error) => error,
+            Slot::Taken => return None,
+        };
+        *slot = Slot::Shared(Arc::clone(&shared));
+        Some(shared)
+    }
+
+    /// A copy of the error.
+    #[must_use]
+    pub fn cloned(&self) -> Option<E>
+    where
+        E: Clone,
+    {
+        match &*self.0.lock() {
+            Slot::Owned(error) => Some(error.clone()),
+            Slot::Shared(error) => Some(E::clone(error)),
+            Slot::Taken => None,
+        }
     }
 }

@@ -218,6 +218,7 @@ pub struct Miss {
     region: Arc<RegionState>,
     key: Key,
     fresh_until: larder_core::Tick,
+    patient: bool,
 }
 
 /// Looks into the near tier: no allocation, no lock that outlives it.
@@ -233,8 +234,13 @@ pub fn lookup<V: Send + Sync + 'static>(
         render(&mut key);
         key.finish();
         let engine = &cache.engine;
-        let miss =
-            |fresh_until| Miss { cache: cache.clone(), region: Arc::clone(region), key: key.to_key(), fresh_until };
+        let miss = |fresh_until| Miss {
+            cache: cache.clone(),
+            region: Arc::clone(region),
+            key: key.to_key(),
+            fresh_until,
+            patient: false,
+        };
         if !engine.is_enabled() || !region.strategy.tiers.uses_near() {
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
         }
@@ -302,8 +308,15 @@ impl Miss {
             ops,
             id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options: 0 },
             tags: tags.into(),
-            options: ReadOptions::default(),
+            options: ReadOptions { patient: self.patient, ..ReadOptions::default() },
         }
+    }
+
+    /// Whether to wait for the load for as long as it takes: its callers could not be told of a time-out.
+    #[must_use]
+    pub fn patient(mut self, patient: bool) -> Self {
+        self.patient = patient;
+        self
     }
 
     /// Loads in a task of its own; both tiers.
@@ -447,12 +460,12 @@ pub fn resume_panic(fault: &LoadFault) -> ! {
 #[cfg(feature = "macros")]
 pub fn run_test<F, Fut>(test: F) -> Fut::Output
 where
-    F: FnOnce(Cache, larder_core::SystemClock) -> Fut,
+    F: FnOnce(Cache, crate::ManualClock) -> Fut,
     Fut: Future,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a single-threaded runtime needs nothing that could be missing");
-    let clock = larder_core::SystemClock::new();
+    let clock = crate::ManualClock::new();
     runtime.block_on(async {
         let cache = Cache::builder().timer(Arc::new(clock.clone())).build().await;
         let cache = cache.expect("the settings of a test cache are valid");
@@ -461,8 +474,28 @@ where
     })
 }
 
-/// A duration of zero or more in the attribute becomes this.
-#[must_use]
-pub const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
+/// A stale window, and fail-safe within it.
+pub fn with_stale(strategy: Strategy, window: Duration) -> Strategy {
+    let safe = (!window.is_zero()).then(|| larder_strategy::FailSafe::new(window));
+    strategy.stale_window(window).fail_safe(safe)
+}
+
+/// A hard time-out, and a longest load that is not shorter.
+pub fn with_hard_timeout(strategy: Strategy, limit: Duration) -> Strategy {
+    let longest = strategy.max_load.max(limit);
+    strategy.hard_timeout(limit).max_load(longest)
+}
+
+/// A tag from a template.
+pub fn tag(render: impl FnOnce(&mut KeyBuf)) -> Tag {
+    let mut text = KeyBuf::new();
+    render(&mut text);
+    text.finish();
+    Tag::new(&text)
+}
+
+/// Stores a value only if it meets the caller's condition.
+pub fn on_condition<V>(loaded: Loaded<V>, condition: impl FnOnce(&V) -> bool) -> Loaded<V> {
+    let keep = loaded.value.as_deref().is_none_or(condition);
+    if keep { loaded } else { loaded.do_not_store() }
 }

@@ -134,7 +134,7 @@ async fn run(request: &LoadRequest, loader: Loader<'_>, guard: Option<&FillGuard
             Err(panic) => Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref())))),
         },
         () = renewal => Err(Fault::Larder(LoadFault::TimedOut)),
-        () = request.engine.timer.sleep(longest) => Err(Fault::Larder(LoadFault::TimedOut)),
+        () = request.engine.timer.sleep(longest), if !request.options.patient => Err(Fault::Larder(LoadFault::TimedOut)),
     }
 }
 

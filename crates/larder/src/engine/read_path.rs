@@ -25,6 +25,8 @@ pub(crate) struct ReadOptions {
     pub(crate) skip_near: bool,
     pub(crate) skip_remote: bool,
     pub(crate) force_refresh: bool,
+    /// Nobody could be told of a time-out, so there is none.
+    pub(crate) patient: bool,
 }
 
 /// One read of one key, without the value's type.
@@ -151,7 +153,8 @@ impl LoadRequest {
     }
 
     fn wait_limit(&self, limit: Duration) -> Option<Tick> {
-        (larder_core::ttl_millis(limit).is_some()).then(|| self.engine.timer.now_precise() + limit)
+        (!self.options.patient && larder_core::ttl_millis(limit).is_some())
+            .then(|| self.engine.timer.now_precise() + limit)
     }
 
     async fn wait(&self, follower: Follower<FlightResult>, deadline: Option<Tick>) -> Waited {

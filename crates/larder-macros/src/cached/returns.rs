@@ -1,0 +1,89 @@
+//! What a function returns: which part of it is the value, and how it may fail.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{GenericArgument, PathArguments, Result, ReturnType, Type};
+
+/// A return type, taken apart.
+pub(crate) struct Returns {
+    /// The value's type, without `Result`, `Option` and `Arc`.
+    pub(crate) value: Type,
+    /// The error's type.
+    pub(crate) error: Option<Type>,
+    pub(crate) optional: bool,
+    pub(crate) shared: bool,
+}
+
+impl Returns {
+    pub(crate) fn of(output: &ReturnType) -> Result<Self> {
+        let ReturnType::Type(_, ty) = output else {
+            let message = "a function that returns nothing has nothing to cache";
+            return Err(syn::Error::new_spanned(output, message));
+        };
+        if let Type::ImplTrait(_) = ty.as_ref() {
+            return Err(syn::Error::new_spanned(ty, "`impl Trait` cannot be stored; name the type"));
+        }
+        let (mut value, mut error) = (ty.as_ref().clone(), None);
+        match arguments(&value, "Result").as_deref() {
+            Some([ok, err]) => {
+                error = Some(err.clone());
+                value = ok.clone();
+            }
+            Some(_) => {
+                let message =
+                    "the error's type must be seen here: write `Result<T, E>` instead of an alias with one argument";
+                return Err(syn::Error::new_spanned(ty, message));
+            }
+            None => {}
+        }
+        let optional = arguments(&value, "Option").and_then(|types| types.into_iter().next());
+        let is_optional = optional.is_some();
+        let value = optional.unwrap_or(value);
+        let shared = arguments(&value, "Arc").and_then(|types| types.into_iter().next());
+        Ok(Self { error, optional: is_optional, shared: shared.is_some(), value: shared.unwrap_or(value) })
+    }
+
+    /// The error's type in the flight.
+    pub(crate) fn error_tokens(&self) -> TokenStream {
+        self.error.as_ref().map_or_else(|| quote!(::core::convert::Infallible), |error| quote!(#error))
+    }
+
+    /// What a caller gets of a value `Arc<V>` (in an `Option` where it may be absent).
+    pub(crate) fn handed_out(&self) -> TokenStream {
+        let value = &self.value;
+        let whole = if self.shared { quote!(::std::sync::Arc<#value>) } else { quote!(#value) };
+        if self.optional { quote!(::core::option::Option<#whole>) } else { whole }
+    }
+
+    /// An expression of what a caller gets from `Option<Arc<V>>`.
+    pub(crate) fn hand_out(&self, found: &TokenStream) -> TokenStream {
+        let value = &self.value;
+        let found = if self.shared {
+            quote!(#found)
+        } else {
+            quote!(#found.map(|__larder_value| <#value as ::core::clone::Clone>::clone(&__larder_value)))
+        };
+        if self.optional {
+            found
+        } else {
+            quote!(#found.expect("a function that always returns a value has stored one"))
+        }
+    }
+}
+
+/// The type arguments, if the type is a path that ends in `name`.
+fn arguments(ty: &Type, name: &str) -> Option<Vec<Type>> {
+    let ty = match ty {
+        Type::Paren(paren) => paren.elem.as_ref(),
+        Type::Group(group) => group.elem.as_ref(),
+        other => other,
+    };
+    let Type::Path(path) = ty else { return None };
+    let segment = path.path.segments.last().filter(|segment| segment.ident == name)?;
+    let PathArguments::AngleBracketed(list) = &segment.arguments else { return Some(Vec::new()) };
+    let types = list.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty.clone()),
+        _ => None,
+    });
+    Some(types.collect())
+}
