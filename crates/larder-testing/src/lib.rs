@@ -22,12 +22,11 @@
 //! ```
 
 pub mod conformance;
-mod manual_clock;
 #[cfg(unix)]
 mod redis_command;
 #[cfg(unix)]
 mod redis_server;
 
-pub use manual_clock::ManualClock;
+pub use larder_core::ManualClock;
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};
