@@ -3,6 +3,7 @@
 use larder_core::{Error, ErrorKind, Result, envelope::CodecId};
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(any(feature = "json", feature = "msgpack", feature = "postcard"))]
 use crate::Codec;
 
 /// One of the codecs that were compiled in.
@@ -47,6 +48,10 @@ fn id_of<C: Codec>(_codec: C) -> CodecId {
     C::ID
 }
 
+#[cfg_attr(
+    not(any(feature = "json", feature = "msgpack", feature = "postcard")),
+    expect(unused_variables, clippy::ptr_arg, reason = "without a codec there is no value of this type")
+)]
 impl AnyCodec {
     /// The codec of an entry.
     ///
@@ -95,7 +100,7 @@ impl AnyCodec {
     /// Appends the value's bytes.
     ///
     /// # Errors
-    /// As [`Codec::encode`].
+    /// As [`Codec::encode`](crate::Codec::encode).
     pub fn encode<V: Serialize + ?Sized>(self, value: &V, out: &mut Vec<u8>) -> Result<()> {
         with_codec!(self, codec => codec.encode(value, out))
     }
@@ -103,7 +108,7 @@ impl AnyCodec {
     /// Reads a value that takes up all of the bytes.
     ///
     /// # Errors
-    /// As [`Codec::decode`].
+    /// As [`Codec::decode`](crate::Codec::decode).
     pub fn decode<V: DeserializeOwned>(self, bytes: &[u8]) -> Result<V> {
         with_codec!(self, codec => codec.decode(bytes))
     }

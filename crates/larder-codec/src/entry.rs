@@ -4,7 +4,7 @@ use std::fmt;
 
 use larder_core::{
     Error, ErrorKind, Result,
-    envelope::{CodecId, CompressionId, Header, Kind, Unreadable},
+    envelope::{CodecId, CompressionId, Header, Kind, MAX_PAYLOAD_BYTES, Unreadable},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -75,7 +75,7 @@ pub fn read_header(bytes: &[u8], schema: u32) -> std::result::Result<(Header, &[
 /// As [`Codec::decode`](crate::Codec::decode), and for a codec or a compression that is not compiled in.
 pub fn decode_payload<V: DeserializeOwned>(header: &Header, payload: &[u8]) -> Result<V> {
     let codec = AnyCodec::from_id(header.codec)?;
-    codec.decode(&decompress(header.compression, payload, header.plain_len)?)
+    codec.decode(&decompress(header.compression, payload, header.plain_len, MAX_PAYLOAD_BYTES)?)
 }
 
 /// Decodes bytes that have no codec.
@@ -87,7 +87,47 @@ pub fn decode_raw(header: &Header, payload: &[u8]) -> Result<Vec<u8>> {
         let message = format!("the entry is a {} value, not raw bytes", header.codec.name());
         return Err(Error::new(ErrorKind::KindMismatch, "decode", message));
     }
-    Ok(decompress(header.compression, payload, header.plain_len)?.into_owned())
+    Ok(decompress(header.compression, payload, header.plain_len, MAX_PAYLOAD_BYTES)?.into_owned())
+}
+
+/// A value that was read, with what its entry says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry<V> {
+    /// Deadlines, tags, codec and so on.
+    pub header: Header,
+    /// The value.
+    pub value: V,
+}
+
+/// Encodes a value as an entry. Codec, compression and length are put into the header; the rest is the caller's.
+///
+/// # Errors
+/// As [`encode_payload`] and [`Header::encode`].
+pub fn encode_entry<V: Serialize + ?Sized>(
+    mut header: Header,
+    value: &V,
+    codec: AnyCodec,
+    compression: Compression,
+) -> Result<Vec<u8>> {
+    let payload = encode_payload(codec, compression, value)?;
+    header.codec = payload.codec;
+    header.compression = payload.compression;
+    header.plain_len = payload.plain_len;
+    header.encode(&payload.bytes)
+}
+
+/// Reads an entry that is a value. Whether it is still fresh, and whether its tags hold, is for the caller to judge.
+///
+/// # Errors
+/// Why the bytes cannot be used.
+pub fn decode_entry<V: DeserializeOwned>(bytes: &[u8], schema: u32) -> std::result::Result<Entry<V>, ReadFailure> {
+    let (header, payload) = read_header(bytes, schema)?;
+    if header.kind != Kind::Value {
+        return Err(ReadFailure::NoValue(header.kind));
+    }
+    let value = decode_payload(&header, payload)?;
+    Ok(Entry { header, value })
 }
 
 /// Why stored bytes could not be used.
@@ -103,7 +143,10 @@ pub enum ReadFailure {
         /// The entry's.
         found: u32,
     },
-    /// The payload could not be decoded.
+    /// They are an entry, but not one with a value.
+    NoValue(Kind),
+    /// The payload could not be decoded, or its codec or compression is not compiled in
+    /// ([`Unsupported`](ErrorKind::Unsupported)).
     Payload(Error),
 }
 
@@ -121,7 +164,11 @@ impl ReadFailure {
         match self {
             Self::Unreadable(reason) => reason.as_str(),
             Self::Schema { .. } => "schema",
-            Self::Payload(error) if error.kind() == ErrorKind::Unsupported => "unknown_codec",
+            Self::NoValue(_) => "no_value",
+            Self::Payload(error) if error.kind() == ErrorKind::Unsupported => match error.operation() {
+                "compression" => "unknown_compression",
+                _ => "unknown_codec",
+            },
             Self::Payload(_) => "payload",
         }
     }
@@ -138,6 +185,7 @@ impl fmt::Display for ReadFailure {
         match self {
             Self::Unreadable(reason) => f.write_str(reason.as_str()),
             Self::Schema { expected, found } => write!(f, "schema {found:08x} instead of {expected:08x}"),
+            Self::NoValue(kind) => write!(f, "the entry is a {kind:?}, not a value"),
             Self::Payload(error) => error.fmt(f),
         }
     }

@@ -5,8 +5,7 @@
 
 use larder_core::{Error, ErrorKind, Result};
 
-/// As deep as serde_json goes by default.
-pub(crate) const MAX_DEPTH: usize = 128;
+use crate::bounded::MAX_DEPTH;
 
 pub(crate) fn check_msgpack(bytes: &[u8]) -> Result<()> {
     walk(bytes).map_err(|reason| Error::new(ErrorKind::Decode, "decode", format!("MessagePack: {reason}")))
