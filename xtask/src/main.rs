@@ -1,2 +1,159 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask --help` lists them.
+//!
+//! They need nothing but cargo, and say what they install. Few dependencies, because this is what a newcomer builds
+//! first.
+#![expect(clippy::print_stdout, reason = "these commands talk to the person who runs them")]
+
+mod ci;
+mod docs;
+mod links;
+mod prerequisites;
+mod process;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    process::{Command, exit_code},
+    workspace::{BENCHES, Workspace},
+};
+
+/// Larder's own commands
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs the demo: a small trading service whose answers come from the cache
+    ///
+    /// What follows `--` goes to the demo: `cargo xtask demo -- --smoke` drives it with requests, with the cache off and
+    /// on, and compares; `cargo xtask demo -- --help` lists the rest. Ends with the demo's exit code.
+    Demo(DemoOptions),
+    /// Runs the doc tests, then all other tests
+    ///
+    /// Looks for redis-server (`LARDER_REDIS_SERVER`, `REDIS_SERVER_BIN`, the PATH) and cargo-nextest. What is missing is
+    /// installed where that is possible (apt-get as root or with a sudo that asks nothing; cargo install), and otherwise
+    /// named, with how to install it.
+    Test(test::Options),
+    /// Runs all that has to hold before a change goes in, the tests last
+    ///
+    /// A step that fails says how to run it alone.
+    Ci {
+        /// Runs only this step; may be given more than once
+        #[arg(long, value_name = "STEP", value_enum)]
+        only: Vec<ci::Step>,
+    },
+    /// Measures Larder against its budgets and prints the table
+    ///
+    /// Writes target/larder-bench/summary.json and docs/performance.md.
+    Bench(BenchOptions),
+    /// Checks the order of the crates and what each has to have; reports long files and functions
+    Tidy,
+    /// Builds the API documentation with warnings denied and checks the links of the Markdown pages
+    Docs {
+        /// Shows the documentation in the browser
+        #[arg(long)]
+        open: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoOptions {
+    /// Builds with optimizations: takes longer to start, answers faster
+    #[arg(long)]
+    release: bool,
+
+    /// Goes to the demo as it stands
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct BenchOptions {
+    /// Takes less than two minutes once built, with more noise
+    #[arg(long)]
+    quick: bool,
+
+    /// Compares with other caches too, which have to be built first
+    #[arg(long)]
+    rivals: bool,
+
+    /// Runs the detailed benchmarks of criterion instead
+    #[arg(long, conflicts_with = "quick")]
+    criterion: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    let workspace = Workspace::load()?;
+    match cli.task {
+        Task::Demo(options) => return demo(&workspace, &options),
+        Task::Bench(options) => return bench(&workspace, &options),
+        Task::Test(options) => test::run(&workspace, &options)?,
+        Task::Ci { only } => ci::run(&workspace, &only)?,
+        Task::Tidy => tidy::run(&workspace)?,
+        Task::Docs { open } => docs::run(&workspace, open)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(workspace: &Workspace, options: &DemoOptions) -> Result<ExitCode> {
+    workspace.require("larder-demo")?;
+    let run = Command::cargo_here().args(["run", "--quiet", "-p", "larder-demo"]);
+    let run = run.args(options.release.then_some("--release")).args(["--"]).args(&options.args);
+    Ok(exit_code(run.status()?))
+}
+
+fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    workspace.require(BENCHES)?;
+    let cargo = Command::cargo(&workspace.root);
+    let cargo = if options.criterion {
+        cargo.args(["bench", "-p", BENCHES])
+    } else {
+        cargo.args(["run", "--release", "-p", BENCHES, "--bin", "larder-bench"])
+    };
+    let cargo = if options.rivals { cargo.args(["--features", "rivals"]) } else { cargo };
+    let cargo = if options.quick { cargo.args(["--", "--quick"]) } else { cargo };
+    Ok(exit_code(cargo.status()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_described() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_goes_to_the_demo() {
+        let cli = Cli::try_parse_from(["xtask", "demo", "--release", "--", "--smoke", "--json"]).unwrap();
+        let Task::Demo(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert!(options.release);
+        assert_eq!(options.args, ["--smoke", "--json"]);
+    }
+
+    #[test]
+    fn criterion_has_no_quick_form() {
+        assert!(Cli::try_parse_from(["xtask", "bench", "--criterion", "--quick"]).is_err());
+    }
+}
