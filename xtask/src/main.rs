@@ -2,7 +2,7 @@
 //!
 //! They need nothing but cargo, and say what they install. Few dependencies, because this is what a newcomer builds
 //! first.
-#![expect(clippy::print_stdout, reason = "these commands talk to the person who runs them")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to the person who runs them")]
 
 mod ci;
 mod docs;
@@ -92,10 +92,17 @@ struct BenchOptions {
     criterion: bool,
 }
 
-fn main() -> Result<ExitCode> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    // Without a backtrace, whatever the environment asks for: what went wrong is in what was run, not in this program.
+    run(Cli::parse().task).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    match cli.task {
+    match task {
         Task::Demo(options) => return demo(&workspace, &options),
         Task::Bench(options) => return bench(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options)?,

@@ -3,6 +3,8 @@
 //! This is a lexer and a search for braces, not a parser: enough to measure, and it needs no dependency. Source that
 //! does not compile may be measured wrongly.
 
+use std::ops::Range;
+
 /// A function with a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Function {
@@ -164,7 +166,11 @@ pub(super) fn lines_before_tests(code: &str) -> usize {
 }
 
 /// The lines of `code` that hold a bare `allow` attribute, also within `cfg_attr`.
+///
+/// Those within `quote!` do not count: whether generated code meets a lint is up to what it was generated from, and an
+/// `expect` that is not met is a warning of its own.
 pub(super) fn allow_attributes(code: &str) -> Vec<usize> {
+    let generated = quoted_code(code);
     let mut lines = Vec::new();
     let mut from = 0;
     while let Some(start) = code[from..].find('#').map(|offset| from + offset) {
@@ -174,11 +180,45 @@ pub(super) fn allow_attributes(code: &str) -> Vec<usize> {
         let attribute = &body[..attribute_length(body)];
         if let Some(at) = find_word(attribute, "allow", 0)
             && attribute[at + "allow".len()..].trim_start().starts_with('(')
+            && !generated.iter().any(|range| range.contains(&start))
         {
             lines.push(1 + code[..start].matches('\n').count());
         }
     }
     lines
+}
+
+/// Where `code` holds code to be generated, by the macros of the `quote` and `syn` crates.
+fn quoted_code(code: &str) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    for name in ["quote", "quote_spanned", "parse_quote", "parse_quote_spanned"] {
+        let mut from = 0;
+        while let Some(at) = find_word(code, name, from) {
+            from = at + name.len();
+            if code[from..].starts_with('!') {
+                ranges.push(at..from + delimited_length(&code[from..]));
+            }
+        }
+    }
+    ranges
+}
+
+/// The length of the text up to the end of its first parenthesized, bracketed or braced part; all of it if none ends.
+fn delimited_length(text: &str) -> usize {
+    let mut depth = 0_usize;
+    for (offset, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return offset + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 fn attribute_length(body: &str) -> usize {
@@ -282,6 +322,13 @@ mod tests {
     fn a_bare_allow_is_found_wherever_it_hides() {
         let source = "#![allow(a)]\n#[expect(b, reason = \"#[allow(c)]\")]\n#[cfg_attr(x,\n allow(d))]\n// #[allow(e)]\n#[allowed]";
         assert_eq!(allow_attributes(&code_of(source)), [1, 3]);
+    }
+
+    #[test]
+    fn an_allow_in_generated_code_is_no_fault() {
+        let source =
+            "let a = quote! {\n #[allow(a)]\n fn b() {}\n};\n#[allow(c)]\nlet d = quote_spanned!(e=> #[allow(f)]);";
+        assert_eq!(allow_attributes(&code_of(source)), [5]);
     }
 
     #[test]
