@@ -74,7 +74,7 @@ use proc_macro::TokenStream;
 /// goes on in the callers.
 #[proc_macro_attribute]
 pub fn cached(options: TokenStream, item: TokenStream) -> TokenStream {
-    cached::expand(options.into(), item.into()).into()
+    cached::expand(options.into(), &item.into()).into()
 }
 
 /// Makes a type usable as part of a key: each field is a part, an enum's variant too. `#[key(skip)]` leaves a field out.
@@ -119,5 +119,5 @@ pub fn key(input: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    test::expand(options.into(), item.into()).into()
+    test::expand(&options.into(), &item.into()).into()
 }

@@ -6,8 +6,8 @@ use syn::{FnArg, ItemFn, Result, Type};
 
 use crate::{errors::with_item, facade};
 
-pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
-    try_expand(&options, item.clone()).unwrap_or_else(|error| with_item(&item, &error))
+pub(crate) fn expand(options: &TokenStream, item: &TokenStream) -> TokenStream {
+    try_expand(options, item.clone()).unwrap_or_else(|error| with_item(item, &error))
 }
 
 fn try_expand(options: &TokenStream, item: TokenStream) -> Result<TokenStream> {

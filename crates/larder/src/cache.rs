@@ -44,6 +44,9 @@ impl Cache {
     }
 
     /// A near cache of 64 MiB in the namespace `larder`, without a remote tier.
+    ///
+    /// # Panics
+    /// Never: the default settings are valid.
     #[must_use]
     pub fn in_memory() -> Self {
         CacheBuilder::default().near_only().expect("the default settings are valid")
@@ -106,7 +109,6 @@ impl Cache {
     }
 
     /// A typed view of the keys below a prefix.
-    #[must_use]
     pub fn region<K: ToKey + ?Sized, V: Cacheable>(&self, name: &str) -> RegionBuilder<K, V> {
         RegionBuilder::new(self, name)
     }
@@ -318,7 +320,6 @@ impl Cache {
     }
 
     /// Starts an invalidation; whatever the handle's prefix, it is about the whole namespace.
-    #[must_use]
     pub fn invalidate(&self) -> Invalidate<'_> {
         Invalidate::new(self)
     }

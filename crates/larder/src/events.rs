@@ -28,7 +28,7 @@ pub(crate) fn undecodable(key: &Key, failure: &ReadFailure) {
 pub(crate) fn remote_fault(key: Option<&Key>, error: &Error) {
     match key {
         Some(key) => {
-            event!(debug, %key, kind = %error.kind(), %error, "the remote tier failed; the read goes on without it")
+            event!(debug, %key, kind = %error.kind(), %error, "the remote tier failed; the read goes on without it");
         }
         None => event!(debug, kind = %error.kind(), %error, "the remote tier failed"),
     }

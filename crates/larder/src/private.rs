@@ -85,8 +85,10 @@ impl fmt::Debug for Site {
 
 /// What a cache knows of the cached functions that were called on it: found by number, without a lock.
 pub(crate) struct Sites {
-    chunks: Box<[OnceLock<Box<[OnceLock<Arc<RegionState>>]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
 }
+
+type Chunk = Box<[OnceLock<Arc<RegionState>>]>;
 
 impl Default for Sites {
     fn default() -> Self {

@@ -11,8 +11,8 @@ use syn::{ItemFn, Result};
 use self::{generate::Generator, options::Options, signature::Signature};
 use crate::errors::{Errors, with_item};
 
-pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
-    try_expand(options, item.clone()).unwrap_or_else(|error| with_item(&item, &error))
+pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
+    try_expand(options, item.clone()).unwrap_or_else(|error| with_item(item, &error))
 }
 
 fn try_expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {

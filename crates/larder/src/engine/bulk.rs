@@ -10,7 +10,7 @@ use larder_core::{
 };
 use larder_memory::AnyValue;
 
-use super::{Engine, NearRead, RegionState, Stored, Write};
+use super::{Engine, Life, NearRead, RegionState, Stored, Write};
 use crate::{outcome::Outcome, stats::Event, value::ValueOps};
 
 impl Engine {
@@ -61,7 +61,7 @@ impl Engine {
         let Some(remote) = self.remote_of(region) else {
             let mut stored = 0;
             for write in writes {
-                stored += usize::from(self.write_near(region, write)?.is_stored());
+                stored += usize::from(self.write_near(region, &write)?.is_stored());
             }
             return Ok(stored);
         };
@@ -72,8 +72,9 @@ impl Engine {
             let plan = super::write_path::plan_for(region, write.ttl);
             let encoded = super::write_path::encode(region, &write)?;
             let bytes = encoded.payload.bytes.len();
-            let value = remote.entry(encoded, Vec::new(), region, &plan, Duration::ZERO)?;
-            batch.push(SetItem::new(write.key.clone(), value, SetOptions::new().ttl(super::remote::life(&plan))));
+            let life = Life { region, plan: &plan, cost: Duration::ZERO };
+            let value = remote.entry(&encoded, Vec::new(), life)?;
+            batch.push(SetItem::new(write.key.clone(), value, SetOptions::new().ttl(super::remote::ttl(&plan))));
             self.forget(&write.key);
             sent.push((self.flights.ticket(&write.key), write, plan, bytes));
         }

@@ -62,10 +62,11 @@ pub(crate) async fn lead(
     let began = engine.tags.epoch();
     let now = engine.timer.now();
     let mut at_hand = None;
+    let takes_fresh = refresh_of.is_none() && !request.options.force_refresh;
     if request.reads_near() {
         match engine.near_read(request.key.as_str(), now) {
             // Somebody filled it between this caller's miss and its lead.
-            NearRead::Fresh(entry) if refresh_of.is_none() && request.ops.accepts(&entry.value) => {
+            NearRead::Fresh(entry) if takes_fresh && request.ops.accepts(&entry.value) => {
                 drop(leader.finish(found(&entry.value, answer(&entry, now))));
                 return;
             }
@@ -106,7 +107,7 @@ pub(crate) async fn lead(
         Err(fault) => {
             request.region.counters.count(Event::LoadError);
             crate::events::load_failed(&request.key, &fault);
-            fail(&request, leader, fault, at_hand, began);
+            fail(&request, leader, fault, at_hand.as_ref(), began);
             if let Some(guard) = guard {
                 guard.release().await;
             }
@@ -174,11 +175,11 @@ async fn store(request: &LoadRequest, mut leader: Leader<FlightResult>, loaded: 
 
 /// Answers the callers of a load that failed: a stale value where the strategy allows it, else the error, which is
 /// remembered if the strategy says so.
-fn fail(request: &LoadRequest, mut leader: Leader<FlightResult>, fault: Fault, at_hand: Option<AtHand>, began: u64) {
+fn fail(request: &LoadRequest, mut leader: Leader<FlightResult>, fault: Fault, at_hand: Option<&AtHand>, began: u64) {
     let engine = &request.engine;
     let strategy = &request.region.strategy;
     let now = engine.timer.now();
-    if let (Some(safe), Some(stale)) = (strategy.fail_safe, &at_hand)
+    if let (Some(safe), Some(stale)) = (strategy.fail_safe, at_hand)
         && now.since(stale.since) <= safe.max_stale
     {
         let _ = leader.ticket().commit_copy(|| {
@@ -193,7 +194,7 @@ fn fail(request: &LoadRequest, mut leader: Leader<FlightResult>, fault: Fault, a
         drop(leader.finish(Ok(outcome)));
         return;
     }
-    if let (Fault::Loader(error), None) = (&fault, &at_hand) {
+    if let (Fault::Loader(error), None) = (&fault, at_hand) {
         request.remember_failure(&mut leader, error, began);
     }
     drop(leader.finish(Err(fault)));

@@ -33,7 +33,7 @@ pub(crate) use self::{
     near_read::{Meta, NearRead, answer, judge},
     read_path::{LoadRequest, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
-    remote::{Encoded, Remote, Stored},
+    remote::{Encoded, Life, Remote, Stored},
     write_path::Write,
 };
 use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};

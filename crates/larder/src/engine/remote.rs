@@ -70,6 +70,14 @@ pub(crate) struct Fill {
     placed: Option<Bytes>,
 }
 
+/// Under which policy an entry is written, for how long, and what its load cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life<'a> {
+    pub(crate) region: &'a RegionState,
+    pub(crate) plan: &'a Plan,
+    pub(crate) cost: Duration,
+}
+
 /// An entry ready to be written.
 pub(crate) struct Encoded {
     pub(crate) kind: Kind,
@@ -249,10 +257,8 @@ impl Remote {
         key: &Key,
         fill: Fill,
         late: &[Tag],
-        entry: Encoded,
-        region: &RegionState,
-        plan: &Plan,
-        cost: Duration,
+        entry: &Encoded,
+        life: Life<'_>,
     ) -> Result<bool> {
         let mut tags = fill.tags;
         if !late.is_empty() {
@@ -262,8 +268,8 @@ impl Remote {
             }
             tags.extend(versions);
         }
-        let value = self.entry(entry, tags, region, plan, cost)?;
-        let options = SetOptions::new().ttl(life(plan));
+        let value = self.entry(entry, tags, life)?;
+        let options = SetOptions::new().ttl(ttl(life.plan));
         Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
     }
 
@@ -271,26 +277,19 @@ impl Remote {
     pub(crate) async fn write(
         &self,
         key: &Key,
-        entry: Encoded,
+        entry: &Encoded,
         tags: &[Tag],
-        region: &RegionState,
-        plan: &Plan,
+        life: Life<'_>,
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let versions = if tags.is_empty() { Vec::new() } else { self.versions(tags).await?.0 };
-        let value = self.entry(entry, versions, region, plan, Duration::ZERO)?;
-        self.backend.set(key, value, options.ttl(life(plan))).await
+        let value = self.entry(entry, versions, life)?;
+        self.backend.set(key, value, options.ttl(ttl(life.plan))).await
     }
 
     /// The bytes of an entry that begins its life now.
-    pub(crate) fn entry(
-        &self,
-        entry: Encoded,
-        tags: Vec<TagVersion>,
-        region: &RegionState,
-        plan: &Plan,
-        cost: Duration,
-    ) -> Result<Bytes> {
+    pub(crate) fn entry(&self, entry: &Encoded, tags: Vec<TagVersion>, life: Life<'_>) -> Result<Bytes> {
+        let Life { region, plan, cost } = life;
         let mut header = Header::new(entry.kind, entry.payload.codec);
         header.compression = entry.payload.compression;
         header.plain_len = entry.payload.plain_len;
@@ -326,7 +325,7 @@ impl Remote {
     }
 }
 
-pub(crate) fn life(plan: &Plan) -> Ttl {
+pub(crate) fn ttl(plan: &Plan) -> Ttl {
     if plan.is_endless() || plan.stale_for == Duration::MAX { Ttl::Forever } else { Ttl::For(plan.stale_for) }
 }
 

@@ -8,7 +8,7 @@ use larder_memory::AnyValue;
 use larder_strategy::{Lease, Plan};
 
 use super::{
-    Encoded, Engine, FlightResult, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
+    Encoded, Engine, FlightResult, Life, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
     remote::{Fill, RemoteEntry},
 };
 use crate::{
@@ -160,7 +160,8 @@ impl LoadRequest {
     /// Commits a loaded value to the remote tier, off the callers' path.
     pub(crate) async fn commit_remote(&self, fill: Fill, late: &[Tag], encoded: Encoded, plan: &Plan, cost: Duration) {
         let Some(remote) = self.remote() else { return };
-        let commit = remote.commit(&self.key, fill, late, encoded, &self.region, plan, cost);
+        let life = Life { region: &self.region, plan, cost };
+        let commit = remote.commit(&self.key, fill, late, &encoded, life);
         match self.engine.within(commit_deadline(&self.region.strategy), commit).await {
             Ok(true) => {}
             Ok(false) => crate::events::fill_lost(&self.key),

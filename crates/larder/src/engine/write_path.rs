@@ -11,7 +11,7 @@ use larder_core::{
 use larder_memory::AnyValue;
 use larder_strategy::Plan;
 
-use super::{Encoded, Engine, Meta, NearLife, RegionState, Remote};
+use super::{Encoded, Engine, Life, Meta, NearLife, RegionState, Remote};
 use crate::{stats::Event, value::ValueOps};
 
 /// One write.
@@ -56,7 +56,7 @@ impl Engine {
         let remote = self.remote_of(region).filter(|_| !write.skip_remote && write.ops.serde.is_some());
         match remote {
             Some(remote) => self.write_through(remote, region, write).await,
-            None => self.write_near(region, write),
+            None => self.write_near(region, &write),
         }
     }
 
@@ -69,7 +69,8 @@ impl Engine {
         self.forget(&write.key);
         let mut ticket = self.flights.ticket(&write.key);
         let options = condition(write.condition);
-        let sent = remote.write(&write.key, encoded, &write.tags, region, &plan, options);
+        let life = Life { region, plan: &plan, cost: Duration::ZERO };
+        let sent = remote.write(&write.key, &encoded, &write.tags, life, options);
         let outcome = match self.within(region.strategy.remote_deadline, sent).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -90,7 +91,7 @@ impl Engine {
         Ok(outcome)
     }
 
-    pub(crate) fn write_near(&self, region: &RegionState, write: Write) -> Result<SetOutcome> {
+    pub(crate) fn write_near(&self, region: &RegionState, write: &Write) -> Result<SetOutcome> {
         if write.skip_near {
             return Ok(SetOutcome::Rejected);
         }
@@ -110,7 +111,7 @@ impl Engine {
             }
             self.near.remove(write.key.as_str());
             if plan.is_stored() {
-                self.insert_written(region, &write, &plan, began, None);
+                self.insert_written(region, write, &plan, began, None);
             }
             SetOutcome::Stored
         }))

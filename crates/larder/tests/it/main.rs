@@ -1,0 +1,24 @@
+//! Tests of the public interface.
+
+mod basics;
+mod globals;
+mod loads;
+mod stale;
+mod tiers;
+
+use std::sync::Arc;
+
+use larder::{Cache, ManualClock};
+use larder_memory::MemoryBackend;
+
+/// A store that several caches share, as several processes share a Redis.
+fn store(clock: &ManualClock) -> Arc<MemoryBackend> {
+    let backend = MemoryBackend::builder().clock(Arc::new(clock.clone())).build();
+    Arc::new(backend.expect("the default settings are valid"))
+}
+
+/// A cache of one "process" on a shared store.
+async fn process(clock: &ManualClock, store: &Arc<MemoryBackend>) -> Cache {
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(store.clone());
+    builder.build().await.expect("the settings are valid")
+}
