@@ -40,9 +40,9 @@ enum Task {
     Demo(DemoOptions),
     /// Runs the doc tests, then all other tests
     ///
-    /// Looks for redis-server (`LARDER_REDIS_SERVER`, `REDIS_SERVER_BIN`, the PATH) and cargo-nextest. What is missing is
-    /// installed where that is possible (apt-get as root or with a sudo that asks nothing; cargo install), and otherwise
-    /// named, with how to install it.
+    /// Looks for redis-server (`LARDER_REDIS_SERVER`, `REDIS_SERVER_BIN`, the PATH), redis-cli and cargo-nextest. What is
+    /// missing is installed where that is possible (apt-get as root or with a sudo that asks nothing; cargo install), and
+    /// otherwise named, with how to install it. What follows `--` goes to cargo-nextest.
     Test(test::Options),
     /// Runs all that has to hold before a change goes in, the tests last
     ///
@@ -90,6 +90,10 @@ struct BenchOptions {
     /// Runs the detailed benchmarks of criterion instead
     #[arg(long, conflicts_with = "quick")]
     criterion: bool,
+
+    /// Goes to the benchmarks as it stands
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -122,6 +126,10 @@ fn demo(workspace: &Workspace, options: &DemoOptions) -> Result<ExitCode> {
 
 fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
     workspace.require(BENCHES)?;
+    Ok(exit_code(bench_command(workspace, options).status()?))
+}
+
+fn bench_command(workspace: &Workspace, options: &BenchOptions) -> Command {
     let cargo = Command::cargo(&workspace.root);
     let cargo = if options.criterion {
         cargo.args(["bench", "-p", BENCHES])
@@ -129,8 +137,7 @@ fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
         cargo.args(["run", "--release", "-p", BENCHES, "--bin", "larder-bench"])
     };
     let cargo = if options.rivals { cargo.args(["--features", "rivals"]) } else { cargo };
-    let cargo = if options.quick { cargo.args(["--", "--quick"]) } else { cargo };
-    Ok(exit_code(cargo.status()?))
+    cargo.args(["--"]).args(options.quick.then_some("--quick")).args(&options.args)
 }
 
 #[cfg(test)]
@@ -162,5 +169,34 @@ mod tests {
     #[test]
     fn criterion_has_no_quick_form() {
         assert!(Cli::try_parse_from(["xtask", "bench", "--criterion", "--quick"]).is_err());
+    }
+
+    /// The arguments that cargo gets for `cargo xtask bench` with `args`.
+    fn bench_arguments(args: &[&str]) -> String {
+        let cli = Cli::try_parse_from(["xtask", "bench"].iter().chain(args)).unwrap();
+        let Task::Bench(options) = cli.task else { panic!("parsed as {cli:?}") };
+        let workspace = Workspace { root: "/project".into(), packages: Vec::new() };
+        let shown = bench_command(&workspace, &options).to_string();
+        shown.split_once(' ').map(|(_, arguments)| arguments.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_made_by_the_program_with_optimizations() {
+        assert_eq!(
+            bench_arguments(&["--quick", "--rivals", "--", "--json"]),
+            "run --release -p larder-benches --bin larder-bench --features rivals -- --quick --json"
+        );
+    }
+
+    #[test]
+    fn criterion_gets_what_follows_the_dashes() {
+        assert_eq!(bench_arguments(&["--criterion", "--", "hit"]), "bench -p larder-benches -- hit");
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_no_filter_of_the_tests() {
+        let cli = Cli::try_parse_from(["xtask", "test", "near", "--", "--no-capture"]).unwrap();
+        let Task::Test(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert_eq!((options.filters, options.runner_args), (vec!["near".to_owned()], vec!["--no-capture".to_owned()]));
     }
 }

@@ -13,51 +13,78 @@ use crate::process::Command;
 /// Variables that name the server's program, the first one that is set counts.
 const SERVER_VARIABLES: [&str; 2] = ["LARDER_REDIS_SERVER", "REDIS_SERVER_BIN"];
 const SERVER: &str = "redis-server";
+const CLI: &str = "redis-cli";
 
-/// Installs the server without starting it as a service: the tests start their own, on free ports. Starting is refused
-/// through Debian's policy file, which is put there only if there is none, and taken away again.
+/// A failed update is not the end: the lists of packages that are there may do.
 const APT_SCRIPT: &str = "\
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    trap 'rm -f $policy' EXIT
-    trap 'exit 130' INT TERM
-    printf '#!/bin/sh\\nexit 101\\n' > $policy
-    chmod 755 $policy
-fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
 apt-get install --yes --no-install-recommends redis-server redis-sentinel
 ";
 
-const HOW_TO_INSTALL: &str = "\
-the tests start Redis servers of their own, but there is no `redis-server` on this machine. Install it:
-    Debian, Ubuntu:  sudo apt-get install redis-server redis-sentinel
-    Fedora:          sudo dnf install redis     (or valkey-compat-redis where redis is gone)
-    macOS:           brew install redis
-or name the program in LARDER_REDIS_SERVER";
+/// The programs of Redis on this machine, as far as they were found.
+#[derive(Debug, PartialEq, Eq)]
+struct Redis {
+    server: Option<PathBuf>,
+    cli: Option<PathBuf>,
+}
+
+impl Redis {
+    fn here() -> Result<Self> {
+        Self::find(|name| env::var_os(name), &Path::is_file)
+    }
+
+    fn find(variable: impl Fn(&str) -> Option<OsString>, is_file: &dyn Fn(&Path) -> bool) -> Result<Self> {
+        let path = variable("PATH").unwrap_or_default();
+        let server = find_server(variable, &path, is_file)?;
+        // Programs of one version stand side by side.
+        let beside = server.as_ref().map(|server| server.with_file_name(CLI)).filter(|cli| is_file(cli));
+        let cli = beside.or_else(|| find_program(OsStr::new(CLI), &path, is_file));
+        Ok(Self { server, cli })
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
+        let programs = [(SERVER, &self.server), (CLI, &self.cli)];
+        programs.into_iter().filter(|(_, found)| found.is_none()).map(|(name, _)| name).collect()
+    }
+}
 
 /// The Redis server that the tests will start, installed first where that is possible and wanted.
 ///
 /// # Errors
-/// If there is none, with what to do about it, or if a variable names a program that does not exist.
+/// If it or `redis-cli` is missing, with what to do about it, or if a variable names a program that does not exist.
 pub(crate) fn redis_server(may_install: bool) -> Result<PathBuf> {
-    if let Some(found) = find_server(|name| env::var_os(name), &Path::is_file)? {
-        return Ok(found);
-    }
-    if may_install
+    let mut redis = Redis::here()?;
+    if !redis.missing().is_empty()
+        && may_install
         && Command::new("apt-get").args(["--version"]).succeeds()
         && let Some(shell) = root_shell()
     {
-        println!("redis-server is missing: installing the packages redis-server and redis-sentinel with apt-get");
-        println!("(the tests start their own servers; no service is started)");
+        println!("{} missing: installing redis-server and redis-sentinel with apt-get", redis.missing().join(", "));
+        println!("(the tests start servers of their own; a service that the packages start is not used)");
         let status = shell.args([APT_SCRIPT]).status()?;
         // What counts is the program: setting up the service may fail where there is no systemd.
-        if let Some(found) = find_server(|name| env::var_os(name), &Path::is_file)? {
-            return Ok(found);
+        redis = Redis::here()?;
+        if !redis.missing().is_empty() {
+            println!("apt-get did not bring {} ({status})", redis.missing().join(", "));
         }
-        println!("apt-get did not bring redis-server ({status})");
     }
-    bail!(HOW_TO_INSTALL)
+    match (redis.missing().as_slice(), redis.server) {
+        ([], Some(server)) => Ok(server),
+        (missing, _) => bail!(how_to_install(missing)),
+    }
+}
+
+fn how_to_install(missing: &[&str]) -> String {
+    let missing = missing.join(" and ");
+    format!(
+        "\
+the tests start Redis servers of their own, but this machine has no {missing} on the PATH. Install Redis:
+    Debian, Ubuntu:  sudo apt-get update && sudo apt-get install redis-server redis-sentinel
+    Fedora:          sudo dnf install redis     (or valkey-compat-redis where redis is gone)
+    macOS:           brew install redis
+or name a redis-server in LARDER_REDIS_SERVER, with redis-cli beside it"
+    )
 }
 
 /// A shell that runs a script as root without asking for a password, if there is one.
@@ -73,17 +100,17 @@ fn root_shell() -> Option<Command> {
 
 fn find_server(
     variable: impl Fn(&str) -> Option<OsString>,
+    path: &OsStr,
     is_file: &dyn Fn(&Path) -> bool,
 ) -> Result<Option<PathBuf>> {
-    let path = variable("PATH").unwrap_or_default();
     for name in SERVER_VARIABLES {
         let Some(value) = variable(name).filter(|value| !value.is_empty()) else { continue };
-        return match find_program(&value, &path, is_file) {
+        return match find_program(&value, path, is_file) {
             Some(found) => Ok(Some(found)),
             None => bail!("{name} is `{}`, which is no program; unset it or name a redis-server", value.display()),
         };
     }
-    Ok(find_program(OsStr::new(SERVER), &path, is_file))
+    Ok(find_program(OsStr::new(SERVER), path, is_file))
 }
 
 /// A program by its path, or by its name in the folders of `path`.
@@ -116,29 +143,42 @@ pub(crate) fn nextest(root: &Path, may_install: bool) -> Result<bool> {
 mod tests {
     use super::*;
 
-    /// Looks for the server on a machine with these variables and files.
-    fn find(variables: &[(&str, &str)], files: &[&str]) -> Result<Option<PathBuf>> {
+    /// Looks for Redis on a machine with these variables and files.
+    fn find(variables: &[(&str, &str)], files: &[&str]) -> Result<Redis> {
         let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-        find_server(variable, &|path: &Path| files.iter().any(|file| path == Path::new(file)))
+        Redis::find(variable, &|path: &Path| files.iter().any(|file| path == Path::new(file)))
+    }
+
+    fn server(variables: &[(&str, &str)], files: &[&str]) -> Option<PathBuf> {
+        find(variables, files).unwrap().server
     }
 
     #[test]
-    fn the_server_is_found_on_the_path() {
-        let found = find(&[("PATH", "/bin:/usr/bin")], &["/usr/bin/redis-server"]).unwrap();
-        assert_eq!(found, Some(PathBuf::from("/usr/bin/redis-server")));
+    fn the_programs_are_found_on_the_path() {
+        let files = ["/usr/bin/redis-server", "/usr/bin/redis-cli"];
+        let found = find(&[("PATH", "/bin:/usr/bin")], &files).unwrap();
+        assert_eq!(found.server.as_deref(), Some(Path::new(files[0])));
+        assert_eq!(found.cli.as_deref(), Some(Path::new(files[1])));
+        assert_eq!(found.missing(), [""; 0]);
     }
 
     #[test]
     fn a_variable_comes_before_the_path() {
         let variables = [("PATH", "/bin"), ("REDIS_SERVER_BIN", "/b"), ("LARDER_REDIS_SERVER", "/opt/a")];
-        let found = find(&variables, &["/bin/redis-server", "/opt/a", "/b"]).unwrap();
-        assert_eq!(found, Some(PathBuf::from("/opt/a")));
+        assert_eq!(server(&variables, &["/bin/redis-server", "/opt/a", "/b"]), Some(PathBuf::from("/opt/a")));
     }
 
     #[test]
     fn a_variable_may_name_a_program_of_the_path() {
         let variables = [("PATH", "/bin"), ("LARDER_REDIS_SERVER", "valkey-server")];
-        assert_eq!(find(&variables, &["/bin/valkey-server"]).unwrap(), Some(PathBuf::from("/bin/valkey-server")));
+        assert_eq!(server(&variables, &["/bin/valkey-server"]), Some(PathBuf::from("/bin/valkey-server")));
+    }
+
+    #[test]
+    fn the_client_beside_the_server_comes_before_the_path() {
+        let variables = [("PATH", "/bin"), ("LARDER_REDIS_SERVER", "/opt/redis-server")];
+        let found = find(&variables, &["/opt/redis-server", "/opt/redis-cli", "/bin/redis-cli"]).unwrap();
+        assert_eq!(found.cli, Some(PathBuf::from("/opt/redis-cli")));
     }
 
     #[test]
@@ -148,7 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_the_server_is_no_error_yet() {
-        assert_eq!(find(&[("PATH", "/bin"), ("REDIS_SERVER_BIN", "")], &[]).unwrap(), None);
+    fn what_a_machine_lacks_is_missing_and_no_error_yet() {
+        let none = find(&[("PATH", "/bin"), ("REDIS_SERVER_BIN", "")], &[]).unwrap();
+        assert_eq!(none.missing(), ["redis-server", "redis-cli"]);
+        let server_only = find(&[("PATH", "/bin")], &["/bin/redis-server"]).unwrap();
+        assert_eq!(server_only.missing(), ["redis-cli"]);
+    }
+
+    #[test]
+    fn the_instructions_name_what_is_missing_and_a_command_for_each_system() {
+        let text = how_to_install(&["redis-cli"]);
+        for part in
+            ["no redis-cli", "Debian, Ubuntu:", "apt-get install", "Fedora:", "dnf install", "macOS:", "brew install"]
+        {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(how_to_install(&["redis-server", "redis-cli"]).contains("redis-server and redis-cli"));
     }
 }

@@ -11,16 +11,20 @@ use crate::{prerequisites, process::Command, workspace::Workspace};
 pub(crate) struct Options {
     /// Runs only the tests whose names contain one of these texts
     #[arg(value_name = "FILTER")]
-    filters: Vec<String>,
+    pub(crate) filters: Vec<String>,
 
     /// Installs nothing: says what is missing instead
     #[arg(long)]
     no_install: bool,
+
+    /// Goes to cargo-nextest as it stands, for example `--no-capture`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) runner_args: Vec<String>,
 }
 
 impl Options {
     /// Every test, on this machine as it may be completed.
-    pub(crate) const ALL: Self = Self { filters: Vec::new(), no_install: false };
+    pub(crate) const ALL: Self = Self { filters: Vec::new(), no_install: false, runner_args: Vec::new() };
 }
 
 /// Runs the doc tests, then the others, whose summary is the last output.
@@ -34,13 +38,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let server = server.to_str().context("the path of redis-server is not UTF-8")?;
     let nextest = prerequisites::nextest(&workspace.root, !options.no_install)?;
 
+    if !nextest && !options.runner_args.is_empty() {
+        bail!("what follows `--` is for cargo-nextest, which is missing: leave it out to use `cargo test`");
+    }
+
     let cargo = || Command::cargo(&workspace.root).env("LARDER_REDIS_SERVER", server);
     println!("doc tests");
     let docs = cargo().args(["test", "--doc", "--quiet"]).args(workspace.everything());
     succeeded("the doc tests", docs.args(separated(&options.filters)).status()?)?;
     println!("unit and integration tests");
     let others = if nextest {
-        cargo().args(["nextest", "run"]).args(workspace.everything()).args(&options.filters)
+        cargo().args(["nextest", "run"]).args(workspace.everything()).args(&options.filters).args(&options.runner_args)
     } else {
         cargo().args(["test", "--tests"]).args(workspace.everything()).args(separated(&options.filters))
     };
