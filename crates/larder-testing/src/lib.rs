@@ -2,6 +2,8 @@
 //!
 //! - [`ManualClock`] stands still until a test moves it, and wakes those who wait on it.
 //! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
+//! - [`FaultyBackend`] lets a backend fail, hang or lose its answers, and counts what it is asked.
+//! - [`ModelBackend`] is the backends' contract in its plainest form.
 //! - [`conformance`] is the suite that every [`Backend`](larder_core::Backend) passes;
 //!   [`conformance_tests!`] makes one test of each of its cases.
 //!
@@ -22,11 +24,15 @@
 //! ```
 
 pub mod conformance;
+mod faulty;
+mod model;
 #[cfg(unix)]
 mod redis_command;
 #[cfg(unix)]
 mod redis_server;
 
+pub use faulty::{Fault, FaultyBackend, Operation};
 pub use larder_core::ManualClock;
+pub use model::ModelBackend;
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};

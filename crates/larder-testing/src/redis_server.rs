@@ -47,6 +47,7 @@ impl RedisServerBuilder {
     }
 
     /// Any option of `redis.conf`: `option("maxmemory-policy", "allkeys-lru")`.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts are given as they are")]
     pub fn option(mut self, name: &str, value: impl ToString) -> Self {
         self.arguments.extend([format!("--{name}"), value.to_string()]);
         self
@@ -190,6 +191,7 @@ impl RedisServer {
     ///
     /// # Panics
     /// If the server cannot be reached, gives no answer within ten seconds, or answers with an error.
+    #[expect(clippy::must_use_candidate, reason = "often run for its effect alone")]
     pub fn command(&self, arguments: &[&str]) -> String {
         self.try_command(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }

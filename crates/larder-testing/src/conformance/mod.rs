@@ -31,11 +31,22 @@
     reason = "every case is a test, and a test fails by a panic"
 )]
 
+pub mod atomic;
 mod case;
+pub mod concurrency;
 pub mod conditions;
+pub mod counters;
 mod fixture;
+mod glob;
+pub mod locks;
 mod macros;
+pub mod many;
+pub mod patterns;
+pub mod powers;
+pub mod timeouts;
+pub mod ttl;
 pub mod values;
 
 pub use case::{Case, LONG, SHORT, run};
 pub use fixture::{Fixture, Power};
+pub use glob::{GlobCase, glob_cases};

@@ -1,3 +1,6 @@
 //! The public interface of `larder-testing`.
 
+mod conformance;
+mod faulty;
+mod glob;
 mod redis_server;

@@ -1,0 +1,71 @@
+//! What a backend says of itself, and its optional powers as a whole. That those are there which the fixture declares is
+//! checked before every case.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
+use larder_core::{BackendExt, BusEvent, ErrorKind, Pattern, SetOptions};
+
+use super::Case;
+
+/// How long a message may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A name for logs, the same each time.
+pub async fn the_backend_has_a_name_and_gives_a_sign_of_life(case: &Case) {
+    let name = case.backend().name().to_owned();
+    assert!(!name.is_empty());
+    case.backend().ping().await.unwrap();
+    assert_eq!(case.backend().name(), name);
+}
+
+/// An error that says so, instead of a success that did nothing.
+pub async fn a_pattern_without_a_scan_is_unsupported(case: &Case) {
+    let key = case.key("k");
+    case.put(&key, "v", SetOptions::new()).await;
+    let deleted = case.backend().delete_pattern(&Pattern::prefix(case.prefix())).await;
+    if case.scan().is_some() {
+        assert_eq!(deleted.unwrap(), 1);
+    } else {
+        assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Unsupported);
+        case.assert_value(&key, "v").await;
+    }
+}
+
+async fn next(events: &mut BoxStream<'static, BusEvent>) -> BusEvent {
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event arrives in time");
+    event.expect("a subscription does not end by itself")
+}
+
+/// Everyone on the channel, the sender too, byte for byte and in order, and nobody on another channel.
+pub async fn a_message_reaches_those_who_listen(case: &Case) {
+    let Some(source) = case.backend().as_bus() else { return };
+    let (one, two) = (source.open_bus(case.prefix()).await.unwrap(), source.open_bus(case.prefix()).await.unwrap());
+    let elsewhere = source.open_bus(&format!("{}elsewhere", case.prefix())).await.unwrap();
+    let [mut first, mut second, mut other] = [one.events(), two.events(), elsewhere.events()];
+    for events in [&mut first, &mut second, &mut other] {
+        assert_eq!(next(events).await, BusEvent::Confirmed);
+    }
+    let messages = [Bytes::from("hello"), Bytes::from_static(b"\0\r\n\xff"), Bytes::from("last")];
+    for message in &messages {
+        assert!(one.publish(message.clone()).await.unwrap() >= 1, "nobody is known to listen");
+    }
+    elsewhere.publish(Bytes::from("for another channel")).await.unwrap();
+    for message in messages {
+        assert_eq!(next(&mut first).await, BusEvent::Message(message.clone()));
+        assert_eq!(next(&mut second).await, BusEvent::Message(message));
+    }
+    assert_eq!(next(&mut other).await, BusEvent::Message(Bytes::from("for another channel")));
+}
+
+/// Where the store knows how many it has.
+pub async fn figures_count_the_keys(case: &Case) {
+    let Some(inspect) = case.backend().as_inspect() else { return };
+    for key in case.keys(10) {
+        case.put(&key, "v", SetOptions::new()).await;
+    }
+    let figures = inspect.server_figures().await.unwrap();
+    assert!(figures.keys.is_none_or(|keys| keys >= 10), "{figures:?}");
+    assert!(figures.used_bytes.is_none_or(|bytes| bytes >= 10), "{figures:?}");
+}
