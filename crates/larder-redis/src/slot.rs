@@ -1,0 +1,229 @@
+//! One socket's place: who needs it gets it here, or the reason why there is none.
+//!
+//! The connection in use stands in `current`, where a caller clones it under a read lock. bb8 holds the same connection
+//! and is asked only when it broke or was idle: its checkout costs three locks and a timer, and is returned at once.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bb8::{ErrorSink, Pool, QueueStrategy};
+use larder_core::{Clock, Result, SystemClock, Tick};
+use parking_lot::{Mutex, RwLock};
+use redis::RedisError;
+use tokio::sync::Notify;
+
+use crate::{
+    error,
+    manager::{Manager, Refusal, SharedManager, Socket},
+};
+
+/// The first and the longest wait between attempts to connect, before jitter.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    current: RwLock<Option<Arc<Socket>>>,
+    pool: Mutex<Pool<SharedManager>>,
+    manager: Arc<Manager>,
+    gate: Arc<Gate>,
+}
+
+impl Slot {
+    pub(crate) fn new(manager: Arc<Manager>) -> Self {
+        let gate = Arc::new(Gate::new(manager.clock()));
+        Self { current: RwLock::new(None), pool: Mutex::new(pool(&manager, &gate)), manager, gate }
+    }
+
+    /// Whether there is a socket that nobody has found fault with.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.current.read().as_ref().is_some_and(|socket| !socket.health.is_broken())
+    }
+
+    /// A socket, and whether it was there already. Waits no longer than the connect deadline; dropping the future does
+    /// not end an attempt to connect that others wait for.
+    pub(crate) async fn socket(&self, operation: &'static str) -> Result<(Arc<Socket>, bool)> {
+        let usable = |socket: &&Arc<Socket>| {
+            !socket.health.is_broken() && !socket.health.is_idle(self.manager.config().idle_check)
+        };
+        if let Some(socket) = self.current.read().as_ref().filter(usable) {
+            return Ok((Arc::clone(socket), true));
+        }
+        self.check_out(operation).await.map(|socket| (socket, false))
+    }
+
+    async fn check_out(&self, operation: &'static str) -> Result<Arc<Socket>> {
+        let failed = self.gate.failed.notified();
+        tokio::pin!(failed);
+        failed.as_mut().enable();
+        if let Some(refusal) = self.gate.refusal() {
+            return Err(error::from_connect(operation, &refusal));
+        }
+        let pool = self.pool();
+        tokio::select! {
+            biased;
+            guard = pool.get() => match guard {
+                Ok(guard) => {
+                    let socket = Arc::clone(&guard);
+                    *self.current.write() = Some(Arc::clone(&socket));
+                    self.gate.succeeded();
+                    Ok(socket)
+                }
+                Err(_) => Err(error::not_connected_in_time(operation)),
+            },
+            () = failed => Err(self.gate.refusal().map_or_else(
+                || error::not_connected_in_time(operation),
+                |refusal| error::from_connect(operation, &refusal),
+            )),
+        }
+    }
+
+    /// The pool. bb8 counts an attempt as pending until it ends, and attempts run as tasks: one whose runtime was shut
+    /// down would be pending for ever, so a pool that has owed a connection for much too long is replaced.
+    fn pool(&self) -> Pool<SharedManager> {
+        let mut pool = self.pool.lock();
+        let patience = self.manager.config().connect_deadline * 3;
+        if self.gate.is_waiting_longer_than(patience) {
+            *pool = self::pool(&self.manager, &self.gate);
+        }
+        pool.clone()
+    }
+}
+
+/// A pool of one. It has no tasks of its own, so that it may be made outside a runtime.
+fn pool(manager: &Arc<Manager>, gate: &Arc<Gate>) -> Pool<SharedManager> {
+    Pool::builder()
+        .max_size(1)
+        .min_idle(None)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .test_on_check_out(true)
+        .retry_connection(false)
+        .queue_strategy(QueueStrategy::Fifo)
+        .connection_timeout(manager.config().connect_deadline)
+        .error_sink(Box::new(Sink(Arc::clone(gate))))
+        .build_unchecked(SharedManager(Arc::clone(manager)))
+}
+
+/// Where bb8 says that it could not connect: after it has counted the attempt as over, so that the next one may begin.
+#[derive(Debug)]
+struct Sink(Arc<Gate>);
+
+impl ErrorSink<Refusal> for Sink {
+    fn sink(&self, refusal: Refusal) {
+        if let Refusal::Connect(reason) = refusal {
+            self.0.failed_with(reason);
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<Refusal>> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+/// Keeps callers from connecting, and from waiting, until another attempt is due.
+#[derive(Debug)]
+struct Gate {
+    clock: SystemClock,
+    state: Mutex<GateState>,
+    /// Wakes those who wait for an attempt that failed.
+    failed: Notify,
+}
+
+#[derive(Debug)]
+struct GateState {
+    waits: ExponentialBackoff,
+    closed: Option<(Tick, RedisError)>,
+    /// Since when somebody wants a connection, without success or failure.
+    waiting_since: Option<Tick>,
+}
+
+impl Gate {
+    fn new(clock: SystemClock) -> Self {
+        let state = GateState { waits: waits(), closed: None, waiting_since: None };
+        Self { clock, state: Mutex::new(state), failed: Notify::new() }
+    }
+
+    /// Why nothing is attempted now.
+    fn refusal(&self) -> Option<RedisError> {
+        let state = self.state.lock();
+        let (until, reason) = state.closed.as_ref()?;
+        (self.clock.now_precise() < *until).then(|| reason.clone())
+    }
+
+    fn failed_with(&self, reason: RedisError) {
+        let mut state = self.state.lock();
+        let wait = state.waits.next().unwrap_or(LONGEST_WAIT);
+        state.closed = Some((self.clock.now_precise() + wait, reason));
+        state.waiting_since = None;
+        drop(state);
+        self.failed.notify_waiters();
+    }
+
+    fn succeeded(&self) {
+        let mut state = self.state.lock();
+        state.waiting_since = None;
+        if state.closed.take().is_some() {
+            state.waits = waits();
+        }
+    }
+
+    /// Whether connections have been owed for longer than this; if so, the wait begins anew.
+    fn is_waiting_longer_than(&self, patience: Duration) -> bool {
+        let mut state = self.state.lock();
+        let now = self.clock.now_precise();
+        let since = *state.waiting_since.get_or_insert(now);
+        let too_long = now.since(since) > patience;
+        if too_long {
+            state.waiting_since = Some(now);
+        }
+        too_long
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(SHORTEST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn refused() -> RedisError {
+        io::Error::from(io::ErrorKind::ConnectionRefused).into()
+    }
+
+    #[test]
+    fn a_failed_attempt_closes_the_gate_and_a_success_opens_it() {
+        let gate = Gate::new(SystemClock::new());
+        assert!(gate.refusal().is_none());
+        gate.failed_with(refused());
+        assert!(gate.refusal().unwrap().is_connection_refusal());
+        gate.succeeded();
+        assert!(gate.refusal().is_none());
+    }
+
+    #[test]
+    fn the_waits_grow_with_jitter_to_their_limit_and_go_on() {
+        let waits: Vec<_> = waits().take(40).collect();
+        assert!(waits[0] >= SHORTEST_WAIT && waits[0] <= SHORTEST_WAIT * 2, "{waits:?}");
+        assert!(waits[39] >= LONGEST_WAIT && waits[39] <= LONGEST_WAIT * 2, "{waits:?}");
+        assert_eq!(waits.len(), 40);
+    }
+
+    #[test]
+    fn a_connection_that_is_owed_for_too_long_is_given_up_once() {
+        let gate = Gate::new(SystemClock::new());
+        assert!(!gate.is_waiting_longer_than(Duration::from_secs(60)));
+        gate.state.lock().waiting_since = Some(Tick::ZERO);
+        assert!(gate.is_waiting_longer_than(Duration::from_millis(1)));
+        assert!(!gate.is_waiting_longer_than(Duration::from_secs(60)));
+    }
+}
