@@ -2,6 +2,7 @@
 //!
 //! - [`ManualClock`] stands still until a test moves it, and wakes those who wait on it.
 //! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
+//! - [`FaultProxy`] stands between a client and a server and fails in the ways in which networks do.
 //! - [`FaultyBackend`] lets a backend fail, hang or lose its answers, and counts what it is asked.
 //! - [`ModelBackend`] is the backends' contract in its plainest form.
 //! - [`conformance`] is the suite that every [`Backend`](larder_core::Backend) passes;
@@ -26,6 +27,7 @@
 pub mod conformance;
 mod faulty;
 mod model;
+mod proxy;
 #[cfg(unix)]
 mod redis_command;
 #[cfg(unix)]
@@ -34,5 +36,6 @@ mod redis_server;
 pub use faulty::{Fault, FaultyBackend, Operation};
 pub use larder_core::ManualClock;
 pub use model::ModelBackend;
+pub use proxy::{FaultProxy, ProxyMode};
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};

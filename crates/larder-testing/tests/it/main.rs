@@ -3,4 +3,5 @@
 mod conformance;
 mod faulty;
 mod glob;
+mod proxy;
 mod redis_server;
