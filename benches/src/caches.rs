@@ -1,0 +1,125 @@
+//! Larder's near tier and the maps that it is compared with, filled with the same values.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use larder::{Cache, Region, cached};
+
+use crate::workload::{Document, KEYS, ready};
+
+/// How large the values are.
+const VALUE_BYTES: usize = 1024;
+
+/// Longer than any run.
+const TTL: Duration = Duration::from_secs(24 * 3600);
+
+#[cached(ttl = "1d", jitter = 0.0, key = "cached:{id}")]
+async fn document(id: u64) -> Arc<Document> {
+    Arc::new(Document::of_bytes(id, VALUE_BYTES))
+}
+
+/// The caches, each with [`KEYS`] documents of 1 KiB; every read of them is a hit.
+#[derive(Debug)]
+pub struct Caches {
+    cache: Cache,
+    by_number: Region<u64, Document>,
+    by_pair: Region<(&'static str, u64), Document>,
+    /// Keys as an application holds them, and as the near tier does.
+    paths: Vec<String>,
+    canonical: Vec<Arc<str>>,
+    quick: quick_cache::sync::Cache<Arc<str>, Arc<Document>>,
+    moka: moka::sync::Cache<Arc<str>, Arc<Document>>,
+}
+
+impl Caches {
+    /// Makes and fills them. The cached function gets the process's default cache.
+    ///
+    /// # Errors
+    /// If a value that was just written is not there.
+    pub fn fill() -> Result<Self> {
+        let cache = Cache::in_memory();
+        let caches = Self {
+            by_number: cache.region("documents").ttl(TTL).build()?,
+            by_pair: cache.region("pairs").ttl(TTL).build()?,
+            cache,
+            paths: (0..KEYS).map(|id| format!("document:{id}")).collect(),
+            canonical: (0..KEYS).map(|id| format!("larder:documents:{id}").into()).collect(),
+            quick: quick_cache::sync::Cache::new(2 * KEYS as usize),
+            moka: moka::sync::Cache::new(2 * u64::from(KEYS)),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        for id in 0..KEYS {
+            runtime.block_on(caches.put(id));
+        }
+        caches.check()?;
+        Ok(caches)
+    }
+
+    async fn put(&self, id: u32) {
+        let (index, id) = (id as usize, u64::from(id));
+        // Each cache its own values, so that none finds them warm in the processor's cache on behalf of another.
+        let value = || Document::of_bytes(id, VALUE_BYTES);
+        self.quick.insert(Arc::clone(&self.canonical[index]), Arc::new(value()));
+        self.moka.insert(Arc::clone(&self.canonical[index]), Arc::new(value()));
+        self.by_number.set(&id, value()).await;
+        self.by_pair.set(&("documents", id), value()).await;
+        self.cache.set(self.paths[index].as_str(), value()).ttl(TTL).await;
+        document(id).await;
+    }
+
+    fn check(&self) -> Result<()> {
+        for id in 0..KEYS {
+            let found = [self.quick(id), self.moka(id), self.by_number(id), self.by_pair(id), self.by_path(id)];
+            for (place, found) in found.into_iter().enumerate() {
+                found.with_context(|| format!("cache {place} does not hold document {id}"))?;
+            }
+            self.cached_function(id);
+        }
+        Ok(())
+    }
+
+    /// A look into `quick_cache` with a key that was rendered beforehand.
+    #[inline]
+    #[must_use]
+    pub fn quick(&self, id: u32) -> Option<Arc<Document>> {
+        self.quick.get(&*self.canonical[id as usize])
+    }
+
+    /// A look into moka with a key that was rendered beforehand.
+    #[inline]
+    #[must_use]
+    pub fn moka(&self, id: u32) -> Option<Arc<Document>> {
+        self.moka.get(&*self.canonical[id as usize])
+    }
+
+    /// A near hit in a region whose keys are numbers.
+    #[inline]
+    #[must_use]
+    pub fn by_number(&self, id: u32) -> Option<Arc<Document>> {
+        ready(self.by_number.get(&u64::from(id)).into_future())
+    }
+
+    /// A near hit in a region whose keys are pairs.
+    #[inline]
+    #[must_use]
+    pub fn by_pair(&self, id: u32) -> Option<Arc<Document>> {
+        ready(self.by_pair.get(&("documents", u64::from(id))).into_future())
+    }
+
+    /// A near hit by a path.
+    #[inline]
+    #[must_use]
+    pub fn by_path(&self, id: u32) -> Option<Arc<Document>> {
+        ready(self.cache.get(self.paths[id as usize].as_str()).into_future())
+    }
+
+    /// A near hit of a cached function.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[inline]
+    #[must_use]
+    pub fn cached_function(&self, id: u32) -> Arc<Document> {
+        ready(document(u64::from(id)))
+    }
+}

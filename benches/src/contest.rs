@@ -1,0 +1,100 @@
+//! Several ways of doing the same thing, measured in turns.
+//!
+//! A machine is not equally quick at all times: others use it, its clock changes. So contestants take turns in rounds, and
+//! one is compared with another round by round; the median of these ratios is what is reported.
+
+use anyhow::Result;
+
+type Measure<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+
+/// One way of doing the thing, which answers with a figure each time it is asked: nanoseconds, or calls a second.
+pub(crate) struct Contestant<'a> {
+    name: String,
+    measure: Measure<'a>,
+}
+
+impl<'a> Contestant<'a> {
+    pub(crate) fn new(name: impl Into<String>, measure: impl FnMut() -> Result<f64> + 'a) -> Self {
+        Self { name: name.into(), measure: Box::new(measure) }
+    }
+}
+
+/// The figures of one contestant, one a round.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    figures: Vec<f64>,
+}
+
+impl Series {
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.figures)
+    }
+
+    /// The median of the ratios to another contestant of the same rounds.
+    pub(crate) fn ratio_to(&self, other: &Self) -> f64 {
+        let ratios: Vec<f64> = self.figures.iter().zip(&other.figures).map(|(mine, theirs)| mine / theirs).collect();
+        median(&ratios)
+    }
+}
+
+/// Runs so many rounds after one that is thrown away. Every other round goes backwards, so that nobody always follows the
+/// same neighbour.
+pub(crate) fn compete(rounds: usize, mut contestants: Vec<Contestant<'_>>) -> Result<Vec<Series>> {
+    let mut series: Vec<Series> = contestants
+        .iter()
+        .map(|contestant| Series { name: contestant.name.clone(), figures: Vec::with_capacity(rounds) })
+        .collect();
+    for contestant in &mut contestants {
+        (contestant.measure)()?;
+    }
+    for round in 0..rounds {
+        for step in 0..contestants.len() {
+            let turn = if round % 2 == 0 { step } else { contestants.len() - 1 - step };
+            let figure = (contestants[turn].measure)()?;
+            series[turn].figures.push(figure);
+        }
+    }
+    Ok(series)
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => sorted[odd / 2],
+        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disturbance_that_hits_both_of_a_round_does_not_change_the_ratio() {
+        let quick = Series { name: "quick".into(), figures: vec![10.0, 100.0, 10.0] };
+        let slow = Series { name: "slow".into(), figures: vec![20.0, 200.0, 20.0] };
+        assert!((slow.ratio_to(&quick) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert!((median(&[4.0, 1.0, 3.0, 2.0]) - 2.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn every_contestant_is_measured_once_a_round_after_warming_up() {
+        let mut asked = 0;
+        let series = compete(
+            3,
+            vec![Contestant::new("it", || {
+                asked += 1;
+                Ok(1.0)
+            })],
+        );
+        assert_eq!(series.unwrap()[0].figures.len(), 3);
+        assert_eq!(asked, 4);
+    }
+}

@@ -1,0 +1,18 @@
+//! Larder beside other caches and beside the libraries it stands on: its budgets, as ratios within one run.
+//!
+//! `larder-bench` prints them as a table and writes `target/larder-bench/summary.json` and `docs/performance.md`; the
+//! criterion benches show the near tier and the codecs in detail. What is read is the same in both: [`workload`].
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the measurements talk to the person who runs them")]
+
+mod caches;
+mod contest;
+mod effort;
+mod near;
+mod report;
+mod row;
+mod suite;
+pub mod workload;
+
+pub use caches::Caches;
+pub use suite::{Options, run};

@@ -1,0 +1,7 @@
+//! Measures Larder against its budgets.
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    larder_benches::run(&larder_benches::Options::parse())
+}

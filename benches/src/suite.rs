@@ -1,0 +1,51 @@
+//! What is measured, and in which order.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{effort::Effort, near, report, row::Row};
+
+/// Measures Larder against its budgets, as ratios within one run.
+///
+/// Prints a table and writes target/larder-bench/summary.json and docs/performance.md.
+#[derive(Debug, Parser)]
+#[command(name = "larder-bench")]
+pub struct Options {
+    /// Takes less than two minutes, with more noise
+    #[arg(long)]
+    quick: bool,
+
+    /// Measures only this part, and writes no files
+    #[arg(long, value_name = "NAME", value_enum)]
+    only: Option<Part>,
+
+    /// The workspace to write into
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    workspace: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Hits in the near tier and their allocations
+    Near,
+}
+
+/// Measures.
+///
+/// # Errors
+/// If a server cannot be started, a read misses, or a file cannot be written.
+pub fn run(options: &Options) -> Result<()> {
+    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let mut rows: Vec<Row> = Vec::new();
+    if wanted(Part::Near) {
+        rows.extend(near::run(effort)?);
+    }
+    println!("{}", report::table(&rows));
+    if options.only.is_none() {
+        report::write(&options.workspace, &rows, options.quick)?;
+    }
+    Ok(())
+}
