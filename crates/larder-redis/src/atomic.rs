@@ -3,9 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
-use larder_core::{
-    Atomic, Bytes, Error, ErrorKind, Expected, Key, Result, SetOptions, SetOutcome, ttl_millis,
-};
+use larder_core::{Atomic, Bytes, Error, ErrorKind, Expected, Key, Result, SetOptions, SetOutcome, ttl_millis};
 use redis::Cmd;
 
 use crate::{

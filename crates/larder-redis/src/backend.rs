@@ -1,5 +1,7 @@
 //! Reads, writes, removals and lives.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use larder_core::{
@@ -23,7 +25,7 @@ const CHUNKS_AHEAD: usize = 2;
 /// A Redis server as Larder's backend. See the [crate] for what it guarantees.
 #[derive(Debug)]
 pub struct RedisBackend {
-    pub(crate) sockets: Sockets,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 impl RedisBackend {
@@ -32,7 +34,7 @@ impl RedisBackend {
     /// # Errors
     /// [`Config`](ErrorKind::Config) if the client library refuses the settings; never for the server's sake.
     pub fn new(config: RedisConfig) -> Result<Self> {
-        Ok(Self { sockets: Sockets::new(config)? })
+        Ok(Self { sockets: Arc::new(Sockets::new(config)?) })
     }
 
     /// A backend whose server has answered. Dropping the future closes what it opened.
@@ -81,9 +83,10 @@ impl RedisBackend {
     async fn get_plain(&self, keys: &[Key]) -> Each<Option<Found>> {
         let slot = keys.first().map_or(0, |key| self.sockets.slot_of(key.as_str()));
         let all: Vec<usize> = (0..keys.len()).collect();
-        let chunks = self.chunks(&all, |index| keys[index].as_str().len());
-        let reads = stream::iter(chunks).map(|chunk| self.get_chunk(slot, &keys[chunk[0]..=chunk[chunk.len() - 1]]));
-        reads.buffered(CHUNKS_AHEAD).concat().await
+        let chunks = self.chunks(&all, |index| keys[index].as_str().len()).into_iter();
+        // Collected, since a lazy stream of borrowing futures is not known to be `Send`.
+        let reads: Vec<_> = chunks.map(|chunk| self.get_chunk(slot, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
+        stream::iter(reads).buffered(CHUNKS_AHEAD).concat().await
     }
 
     async fn get_chunk(&self, slot: usize, keys: &[Key]) -> Each<Option<Found>> {

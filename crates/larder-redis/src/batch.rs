@@ -33,7 +33,11 @@ impl<T> Answers<T> {
 }
 
 /// A batch of commands, `width` of them for each input.
-pub(crate) struct Batch<'a, E, D> {
+pub(crate) struct Batch<'a, T, E, D>
+where
+    E: Fn(usize, &mut Pipeline) + Sync,
+    D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
+{
     pub(crate) operation: &'static str,
     pub(crate) repeatable: bool,
     pub(crate) keys: &'a [&'a Key],
@@ -49,7 +53,7 @@ pub(crate) struct Batch<'a, E, D> {
 impl RedisBackend {
     /// Runs a batch over the inputs that have no answer yet: each socket's share in chunks, one after the other, the
     /// sockets side by side. After a chunk that failed for the connection's sake, the rest of its socket is not tried.
-    pub(crate) async fn run<T, E, D>(&self, batch: Batch<'_, E, D>, mut answers: Answers<T>) -> Each<T>
+    pub(crate) async fn run<T, E, D>(&self, batch: Batch<'_, T, E, D>, mut answers: Answers<T>) -> Each<T>
     where
         T: Send,
         E: Fn(usize, &mut Pipeline) + Sync,
@@ -67,7 +71,12 @@ impl RedisBackend {
         answers.finish(batch.operation)
     }
 
-    async fn run_share<T, E, D>(&self, batch: &Batch<'_, E, D>, slot: usize, share: Vec<usize>) -> Vec<(usize, Result<T>)>
+    async fn run_share<T, E, D>(
+        &self,
+        batch: &Batch<'_, T, E, D>,
+        slot: usize,
+        share: Vec<usize>,
+    ) -> Vec<(usize, Result<T>)>
     where
         T: Send,
         E: Fn(usize, &mut Pipeline) + Sync,
@@ -156,12 +165,10 @@ mod tests {
     fn chunks_end_at_the_number_of_keys_and_at_the_number_of_bytes() {
         let share: Vec<usize> = (0..7).collect();
         assert_eq!(cut(&share, |_| 1, 3, 100), [&[0, 1, 2][..], &[3, 4, 5], &[6]]);
-        assert_eq!(cut(&share, |index| if index == 2 { 500 } else { 40 }, 100, 100), [
-            &[0, 1][..],
-            &[2],
-            &[3, 4],
-            &[5, 6]
-        ]);
+        assert_eq!(
+            cut(&share, |index| if index == 2 { 500 } else { 40 }, 100, 100),
+            [&[0, 1][..], &[2], &[3, 4], &[5, 6]]
+        );
         assert!(cut(&[], |_| 1, 3, 100).is_empty());
     }
 }

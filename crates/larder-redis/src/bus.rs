@@ -2,25 +2,180 @@
 //!
 //! A subscription has a connection of its own, kept by a task that ends with the stream. Messages pass through a bounded
 //! queue to the stream's reader. Whatever may have cost a message (a break, a silent link, a reader that fell behind) ends
-//! in the same way: [`BusEvent::Lost`], a new connection, and after the server's own confirmation [`BusEvent::Confirmed`].
+//! in the same way: [`BusEvent::Lost`], a new connection, and after the server's own confirmation
+//! [`BusEvent::Confirmed`].
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Bus, BusEvent, BusSource, Bytes, Result, SystemClock, Timer};
+use larder_core::{Bus, BusEvent, BusSource, Bytes, Error, Result};
+use parking_lot::Mutex;
 use redis::{
-    Client, RedisResult,
+    RedisResult, Value,
     aio::{PubSubSink, PubSubStream},
 };
 use tokio::{
-    sync::mpsc::{self, Receiver, Sender, error::TrySendError},
+    sync::mpsc::{self, Receiver, Sender},
     task::AbortHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{sleep, timeout},
 };
 
-use crate::{RedisBackend, RedisConfig, backend::Channel, manager::Request, reply, sockets::Call};
+use crate::{
+    RedisBackend, error,
+    manager::Request,
+    reply,
+    slot::waits,
+    sockets::{Call, Sockets},
+};
+
+/// Messages that may wait for the reader. Beyond, the link is broken off rather than memory filled.
+const QUEUE: usize = 4096;
+
+/// How often the link is asked for a sign of life, and how long that may take at least: a link that is dead without
+/// having been closed is noticed within two seconds.
+const PULSE: Duration = Duration::from_secs(1);
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl BusSource for RedisBackend {
+    /// Does not touch the network: a bus may be opened while the server is away.
+    async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>> {
+        let link = Link { sockets: Arc::clone(&self.sockets), channel: channel.into(), fault: Arc::default() };
+        Ok(Box::new(RedisBus { link }))
+    }
+}
+
+/// A channel. Its `Debug` output says why the last attempt to subscribe failed.
+#[derive(Debug)]
+struct RedisBus {
+    link: Link,
+}
+
+#[async_trait]
+impl Bus for RedisBus {
+    /// PUBLISH over the data sockets. A message whose future is dropped may have been sent.
+    async fn publish(&self, message: Bytes) -> Result<u64> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(&*self.link.channel).arg(&message[..]);
+        let sockets = &self.link.sockets;
+        let call = Call { operation: "publish", slot: sockets.slot_of(&self.link.channel), repeatable: false };
+        let heard = reply::integer("publish", sockets.send(call, Request::Command(&command)).await?)?;
+        u64::try_from(heard).map_err(|_| error::unexpected("publish", "a number of receivers"))
+    }
+
+    /// Each stream subscribes on a connection of its own, from its first poll on, within a tokio runtime.
+    fn events(&self) -> BoxStream<'static, BusEvent> {
+        let start = Subscription::New(self.link.clone());
+        stream::unfold(start, |subscription| async {
+            let mut running = match subscription {
+                Subscription::New(link) => Running::start(link),
+                Subscription::Running(running) => running,
+            };
+            let event = running.events.recv().await?;
+            Some((event, Subscription::Running(running)))
+        })
+        .boxed()
+    }
+}
+
+enum Subscription {
+    New(Link),
+    Running(Running),
+}
+
+/// The reader's end of a subscription; dropping it ends the task.
+struct Running {
+    events: Receiver<BusEvent>,
+    task: AbortHandle,
+}
+
+impl Running {
+    fn start(link: Link) -> Self {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(async move { link.keep(&sender).await }).abort_handle();
+        Self { events, task }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Link {
+    sockets: Arc<Sockets>,
+    channel: Arc<str>,
+    fault: Arc<Mutex<Option<Error>>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = self.fault.lock().as_ref().map(ToString::to_string);
+        f.debug_struct("Link").field("channel", &self.channel).field("fault", &fault).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Subscribes again and again until nobody listens any more.
+    async fn keep(&self, events: &Sender<BusEvent>) {
+        let mut pauses = waits();
+        while !events.is_closed() {
+            let subscribed = self.subscribe().await;
+            *self.fault.lock() = subscribed.as_ref().err().cloned();
+            if let Ok((sink, messages)) = subscribed {
+                pauses = waits();
+                if events.send(BusEvent::Confirmed).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = forward(messages, events) => {}
+                    () = self.watch(sink) => {}
+                }
+                if events.send(BusEvent::Lost).await.is_err() {
+                    return;
+                }
+            }
+            sleep(pauses.next().unwrap_or(PULSE)).await;
+        }
+    }
+
+    /// A new connection on which the server has confirmed the subscription.
+    async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream)> {
+        let opening = async {
+            let (mut sink, messages) = self.sockets.client().get_async_pubsub().await?.split();
+            sink.subscribe(&*self.channel).await?;
+            RedisResult::Ok((sink, messages))
+        };
+        match timeout(self.sockets.config().connect_deadline, opening).await {
+            Ok(opened) => opened.map_err(|error| error::from_connect("subscribe", &error)),
+            Err(_) => Err(error::not_connected_in_time("subscribe")),
+        }
+    }
+
+    /// Ends when the link gives no sign of life.
+    async fn watch(&self, mut sink: PubSubSink) {
+        let patience = self.sockets.config().command_deadline.max(LEAST_PATIENCE);
+        loop {
+            sleep(PULSE).await;
+            if !matches!(timeout(patience, sink.ping::<Value>()).await, Ok(Ok(_))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Ends when the connection does, or when the reader has fallen behind.
+async fn forward(mut messages: PubSubStream, events: &Sender<BusEvent>) {
+    while let Some(message) = messages.next().await {
+        let bytes = Bytes::copy_from_slice(message.get_payload_bytes());
+        if events.try_send(BusEvent::Message(bytes)).is_err() {
+            return;
+        }
+    }
+}

@@ -73,11 +73,6 @@ impl RedisConfig {
         Self::builder().url(url).build()
     }
 
-    /// The address, for messages.
-    pub(crate) fn address(&self) -> String {
-        self.address.to_string()
-    }
-
     /// What the client library needs to connect, without socket options.
     pub(crate) fn connection_info(&self) -> Result<ConnectionInfo> {
         let address = match &self.address {
@@ -260,7 +255,12 @@ impl RedisConfigBuilder {
             batch_keys: within("batch_keys", self.batch_keys, 1024, 1, 100_000)?,
             batch_bytes: within("batch_bytes", self.batch_bytes, 1 << 20, 1, LARGEST_VALUE)?,
             keepalive: at_least("keepalive", self.keepalive, Duration::from_secs(5), Duration::from_secs(1))?,
-            user_timeout: at_least("user_timeout", self.user_timeout, Duration::from_secs(5), Duration::from_millis(10))?,
+            user_timeout: at_least(
+                "user_timeout",
+                self.user_timeout,
+                Duration::from_secs(5),
+                Duration::from_millis(10),
+            )?,
             idle_check: at_least("idle_check", self.idle_check, Duration::from_secs(30), Duration::from_millis(1))?,
         })
     }
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_url_sets_address_database_and_login() {
         let config = RedisConfig::from_url("redis://ada:s%3Acret@cache.internal:7000/3").unwrap();
-        assert_eq!(config.address(), "cache.internal:7000");
+        assert_eq!(config.address.to_string(), "cache.internal:7000");
         assert_eq!(config.database, 3);
         assert_eq!(config.user.as_deref(), Some("ada"));
         assert_eq!(config.password.0.as_deref(), Some("s:cret"));
@@ -371,15 +371,15 @@ mod tests {
     #[test]
     fn unix_sockets_and_ipv6_addresses_are_understood() {
         let unix = RedisConfig::from_url("unix:///run/redis.sock?db=2").unwrap();
-        assert_eq!((unix.address(), unix.database), ("/run/redis.sock".to_owned(), 2));
-        assert_eq!(RedisConfig::from_url("redis://[::1]:6380").unwrap().address(), "[::1]:6380");
+        assert_eq!((unix.address.to_string(), unix.database), ("/run/redis.sock".to_owned(), 2));
+        assert_eq!(RedisConfig::from_url("redis://[::1]:6380").unwrap().address.to_string(), "[::1]:6380");
     }
 
     #[test]
     fn what_is_set_by_its_own_method_goes_before_the_url() {
         let builder = RedisConfig::builder().url("redis://one:1/1").host("two").database(2).password("p");
         let config = builder.build().unwrap();
-        assert_eq!((config.address(), config.database), ("two:1".to_owned(), 2));
+        assert_eq!((config.address.to_string(), config.database), ("two:1".to_owned(), 2));
     }
 
     #[test]

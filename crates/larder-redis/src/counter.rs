@@ -82,9 +82,9 @@ impl RedisBackend {
 /// A number in the one form that the server accepts: no sign but a minus, no leading zeros, no spaces.
 fn integer(text: &[u8]) -> Option<i64> {
     let text = str::from_utf8(text).ok()?;
-    let number: i64 = text.parse().ok()?;
-    let plain = !text.starts_with('+') && (number == 0) == (text == "0") && !text.trim_start_matches('-').starts_with('0');
-    (plain || text == "0").then_some(number)
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = text == "0" || digits.starts_with(|first: char| matches!(first, '1'..='9'));
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 fn no_integer(operation: &'static str) -> Error {

@@ -24,7 +24,8 @@ const FULL_OF_CLIENTS: &str = "the server has no room for another client; raise 
 const WRONG_TYPE: &str = "the key holds another kind of value; use another key, or delete it";
 const NO_INTEGER: &str = "the value is not the decimal text of a signed 64-bit integer, so it is no counter";
 const OVERFLOW: &str = "the counter would leave the range of a signed 64-bit integer; it is unchanged";
-const NO_DATABASE: &str = "`database`: the server has no database of this number; choose a lower one, or raise `databases`";
+const NO_DATABASE: &str =
+    "`database`: the server has no database of this number; choose a lower one, or raise `databases`";
 const NO_SYNTAX: &str = "the server does not know this form of the command; version 7.0 or later is needed";
 const GARBAGE: &str = "the answer is not what the protocol allows; is this a Redis server?";
 

@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn what_info_says_is_read_and_what_it_omits_stays_unknown() {
-        let figures = parse("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nused_memory:1024\r\nmaxmemory:x\r\n");
+        let figures =
+            parse("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nused_memory:1024\r\nmaxmemory:x\r\n");
         assert_eq!(figures.version.as_deref(), Some("7.0.15"));
         assert_eq!(figures.mode.as_deref(), Some("standalone"));
         assert_eq!(figures.used_bytes, Some(1024));

@@ -20,45 +20,55 @@
 //! # }
 //! ```
 //!
+//! # Sockets
+//! A backend has a few sockets ([`RedisConfigBuilder::sockets`]), each shared by any number of callers: their commands are
+//! pipelined, so that a call costs a share of one system call instead of a socket. A key always uses the same socket
+//! (chosen by its hash), so that the server carries out the writes and removals of one key in the order in which they
+//! were sent, also where a caller stopped waiting in between. Reads of several keys go out together on one of them.
+//!
+//! Each socket stands under a bb8 pool of its own, which opens and replaces it; the pool is asked only when there is no
+//! usable socket, or when it was idle and has to prove itself, and not by each command.
+//!
 //! # What it guarantees
-//! - **A server need not be there.** [`RedisBackend::new`] does not connect. Calls without a server fail with
-//!   [`Unavailable`](larder_core::ErrorKind::Unavailable) or [`Timeout`](larder_core::ErrorKind::Timeout), and succeed
-//!   again by themselves once it is back.
+//! - **A server need not be there.** [`RedisBackend::new`] does not connect. A call without a server fails with
+//!   [`Unavailable`](larder_core::ErrorKind::Unavailable) within the connect deadline, at once while a new attempt is
+//!   not due (attempts are 50 ms to 2 s apart, jittered). The first call after that connects.
 //! - **Nothing hangs.** A call takes at most the connect deadline (1 s), if it has to connect, and the command deadline
-//!   (500 ms) for each round trip.
+//!   (500 ms) for each round trip. Once one round trip of a batch failed for the connection's sake, the rest is not tried.
 //! - **Nothing is written twice.** Commands that change something are sent once; after a time-out or a broken connection
-//!   it is unknown whether they took place. Reads are asked again once if their connection breaks.
-//! - **A dead link is replaced.** A socket is given up when it breaks, when it answers `READONLY`, when three calls in a
-//!   row got no answer on it, or when a PING after idleness is not answered.
-//! - **Bounded.** Requests beyond [`RedisConfigBuilder::max_in_flight`] fail with
+//!   it is unknown whether they took place. Reads are repeated once if the socket turns out to have been closed.
+//! - **A dead link is replaced.** A socket is given up when it breaks, when it answers `READONLY`, when it stayed silent
+//!   for the command deadline while three calls in a row gave up on it, or when a PING after idleness is not answered.
+//!   Keepalive and the TCP user time-out make the kernel notice within some ten seconds what no call notices.
+//! - **Bounded.** Calls beyond [`RedisConfigBuilder::max_in_flight`] fail with
 //!   [`Overloaded`](larder_core::ErrorKind::Overloaded), values above [`RedisConfigBuilder::max_value_bytes`] with
-//!   [`TooLarge`](larder_core::ErrorKind::TooLarge), both before anything is sent.
+//!   [`TooLarge`](larder_core::ErrorKind::TooLarge), both before anything is sent. Batches go out in chunks.
 //!
 //! # What a dropped future means
-//! The sockets stay usable. A read is forgotten. A write, a removal, an increment or a lock may or may not have taken
-//! place: what was handed to a socket is carried out by the server even if nobody waits for the answer.
+//! The connection stays usable. A read is forgotten. A write, a removal, an increment or a lock may or may not have taken
+//! place: what was handed to the socket is carried out by the server even if nobody waits for the answer.
 //!
 //! # What it costs
-//! One round trip for each part of a batch ([`RedisConfigBuilder::batch_keys`], [`RedisConfigBuilder::batch_bytes`]):
-//! MGET without TTLs, a pipeline of GET and PTTL with them, a pipeline for everything else. Comparisons, counters and
-//! locks are scripts, called by their digest.
+//! One round trip for each chunk of a batch ([`RedisConfigBuilder::batch_keys`], [`RedisConfigBuilder::batch_bytes`]):
+//! MGET without TTLs, a pipeline of GET and PTTL with them, a pipeline for everything else. Comparisons and locks are
+//! scripts, called by their digest, which cost the server about four times a GET.
 
-mod answer;
 mod atomic;
 mod backend;
 mod batch;
+mod bus;
 mod config;
 mod counter;
 mod error;
-mod failure;
 mod inspect;
 mod lock;
 mod manager;
-mod read;
+mod reply;
 mod scan;
 mod script;
+mod slot;
 mod sockets;
-mod write;
 
 pub use backend::RedisBackend;
 pub use config::{RedisConfig, RedisConfigBuilder};
+pub use sockets::SocketFigures;

@@ -37,7 +37,8 @@ impl RedisBackend {
         command.arg("SCAN").arg(cursor).arg("MATCH").arg(pattern.as_str()).arg("COUNT").arg(count);
         let call = Call { operation: OPERATION, slot: 0, repeatable: true };
         let answer = reply::array(OPERATION, self.sockets.send(call, Request::Command(&command)).await?)?;
-        let [next, keys] = <[Value; 2]>::try_from(answer).map_err(|_| error::unexpected(OPERATION, "a cursor and keys"))?;
+        let [next, keys] =
+            <[Value; 2]>::try_from(answer).map_err(|_| error::unexpected(OPERATION, "a cursor and keys"))?;
         let next = reply::bytes(OPERATION, next)?;
         let next = next.as_deref().and_then(|text| str::from_utf8(text).ok()?.parse().ok());
         let next = next.ok_or_else(|| error::unexpected(OPERATION, "a cursor"))?;

@@ -3,12 +3,7 @@
 use larder_core::{Key, Result};
 use redis::{Cmd, ErrorKind, Script as Digested, ServerErrorKind, Value};
 
-use crate::{
-    RedisBackend, error,
-    manager::Request,
-    reply,
-    sockets::Call,
-};
+use crate::{RedisBackend, error, manager::Request, reply, sockets::Call};
 
 /// A script with one key.
 #[derive(Debug)]

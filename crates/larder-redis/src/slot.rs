@@ -181,7 +181,8 @@ impl Gate {
     }
 }
 
-fn waits() -> ExponentialBackoff {
+/// Waits between attempts to connect, growing and jittered, without end.
+pub(crate) fn waits() -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(SHORTEST_WAIT)
         .with_max_delay(LONGEST_WAIT)
