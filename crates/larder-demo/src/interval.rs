@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::candle::Candle;
 
 /// The length of a candle, written as exchanges write it: `1m`, `1h`, `1d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, larder::KeyPart)]
 #[non_exhaustive]
 pub enum Interval {
     /// One minute, `1m`.

@@ -11,6 +11,8 @@
 //! | [`database`] | candles, users, preferences and positions in SQLite |
 //! | [`model`] | what the exchange, the database and the service answer with |
 //! | [`workload`], [`zipf`] | a reproducible mix of requests |
+//! | [`service`] | the service itself: routes, and the cached functions behind them |
+//! | [`smoke`] | the same requests with the cache off and on, and what they show |
 //! | [`seeded`], [`pace`] | where randomness and time come from |
 //!
 //! Every answer depends on the seed, the symbol and the symbol's revision, and on nothing else: neither on the wall
@@ -27,5 +29,7 @@ pub mod market;
 pub mod model;
 pub mod pace;
 pub mod seeded;
+pub mod service;
+pub mod smoke;
 pub mod workload;
 pub mod zipf;

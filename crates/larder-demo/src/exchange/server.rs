@@ -20,6 +20,7 @@ use super::{
     routes,
 };
 use crate::{
+    interval::Interval,
     market::{Market, NotOffered},
     pace::Pace,
     seeded,
@@ -236,5 +237,19 @@ mod tests {
         assert!(*drawn.iter().max().unwrap() > Duration::from_millis(115));
         assert_eq!(drawn[7], latency_of(9, &range, 7));
         assert_ne!(drawn[7], latency_of(10, &range, 7));
+    }
+}
+
+impl Exchange {
+    /// The market's most popular symbol.
+    #[must_use]
+    pub fn first_symbol(&self) -> String {
+        self.shared.market.symbols().first().cloned().unwrap_or_default()
+    }
+
+    /// The shortest interval in which a symbol is offered.
+    #[must_use]
+    pub fn shortest_interval(&self, symbol: &str) -> Option<Interval> {
+        self.shared.market.intervals(symbol).ok()?.first().copied()
     }
 }

@@ -1,0 +1,139 @@
+//! The demo's command line: serves, or makes a smoke run.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use larder::Cache;
+use larder_demo::{
+    candles,
+    market::Market,
+    service::{Stack, StackOptions},
+    smoke::{self, SmokeOptions},
+};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A small trading service with the Larder cache in front of its exchange and its database.
+///
+/// Without options it serves on a port of 127.0.0.1 until Ctrl-C. Nothing needs to be installed: the cache lives in the
+/// process unless --redis names a server.
+#[derive(Debug, Parser)]
+#[command(name = "larder-demo", version)]
+struct Arguments {
+    /// Port of the service on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// What prices, users and requests are drawn from
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Candles of a CSV file (date, open, high, low, close, volume) for the first symbol
+    #[arg(long, value_name = "FILE")]
+    candles: Option<PathBuf>,
+    /// A remote tier, such as redis://127.0.0.1:6379
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Drive a mix of requests with the cache off and on, compare the answers, print a table, and end
+    #[arg(long)]
+    smoke: bool,
+    /// Length of each of the two phases of the smoke run
+    #[arg(long, default_value_t = 4, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Print the smoke run's report as JSON
+    #[arg(long, requires = "smoke")]
+    json: bool,
+    /// Serve without the cache
+    #[arg(long, conflicts_with_all = ["smoke", "redis"])]
+    no_cache: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "larder=warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say_error(&format!("larder-demo: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    let market = Arc::new(market(arguments)?);
+    if arguments.smoke { smoke(arguments, market).await } else { serve(arguments, market).await.map(|()| true) }
+}
+
+/// The generated market, with the file's candles in first place.
+fn market(arguments: &Arguments) -> Result<Market, Failure> {
+    let market = Market::generated(arguments.seed);
+    let Some(file) = &arguments.candles else { return Ok(market) };
+    let candles = candles::load(file)?;
+    Ok(market.with_candles(symbol_of(file), &candles)?)
+}
+
+/// A symbol is made of capital letters and digits.
+fn symbol_of(file: &std::path::Path) -> String {
+    let name = file.file_stem().map(|name| name.to_string_lossy().to_uppercase()).unwrap_or_default();
+    let symbol: String = name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    if symbol.is_empty() { "FILE".to_owned() } else { symbol }
+}
+
+async fn cache(arguments: &Arguments, namespace: &str) -> Result<Cache, Failure> {
+    if arguments.no_cache {
+        return Ok(Cache::disabled());
+    }
+    let mut builder =
+        Cache::builder().namespace(namespace).near_bytes(128 << 20).warn_below_hit_rate(smoke::NEEDED_HIT_RATE);
+    if let Some(url) = &arguments.redis {
+        drop(url);
+    }
+    Ok(builder.build().await?)
+}
+
+async fn serve(arguments: &Arguments, market: Arc<Market>) -> Result<(), Failure> {
+    let namespace = format!("larder-demo:{}", arguments.seed);
+    let cache = cache(arguments, &namespace).await?;
+    let mut options = StackOptions::default();
+    options.port = arguments.port;
+    let stack = Stack::start(market, cache, options).await.map_err(|error| {
+        format!("the service cannot start on port {}: {error}; choose another with --port", arguments.port)
+    })?;
+    say(&format!("the service listens on {0}/ , the exchange on {1}/", stack.url(), stack.service().exchange().url()));
+    let tier = arguments.redis.as_deref().map_or("in this process", |_| "in this process and in Redis");
+    say(&format!("the cache lives {}; Ctrl-C ends", if arguments.no_cache { "nowhere (--no-cache)" } else { tier }));
+    tokio::signal::ctrl_c().await?;
+    say("finishing what is under way");
+    stack.stop().await
+}
+
+async fn smoke(arguments: &Arguments, market: Arc<Market>) -> Result<bool, Failure> {
+    // A namespace of its own: what an earlier run with other candles left behind must not be found.
+    let namespace = format!("larder-smoke:{:x}", std::process::id());
+    let cache = cache(arguments, &namespace).await?;
+    let mut options = SmokeOptions::new(arguments.seed, Duration::from_secs(arguments.seconds));
+    options.progress = !arguments.json;
+    let report = smoke::run(market, cache.clone(), &options).await;
+    if arguments.redis.is_some() {
+        cache.clear().await?;
+    }
+    let report = report?;
+    if arguments.json {
+        say(&serde_json::to_string_pretty(&report.to_json())?);
+    } else {
+        say(&report.to_string());
+    }
+    Ok(report.is_passed())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the program says")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is why the program ends")]
+fn say_error(text: &str) {
+    eprintln!("{text}");
+}
