@@ -1,0 +1,192 @@
+//! The decorator.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use larder_core::{
+    Atomic, Backend, BusSource, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key, Lock,
+    Remaining, Result, Scan, SetItem, SetOutcome,
+};
+use tokio::sync::watch;
+
+use crate::{
+    BreakerState, Deferred, FallbackBuilder, FallbackStats,
+    call::{Attempt, Remember, fault_of},
+    local::{away, away_error},
+    shared::Shared,
+};
+
+/// A primary backend with a secondary that stands in while it is away. See the [crate](crate) for what that means.
+///
+/// Needs a tokio runtime: the task that brings the primary back runs in that of the call that finds it away.
+///
+/// Dropping a future of a write or a removal leaves its outcome unknown, and so its keys are remembered for removal. Dropping
+/// that of a read costs nothing.
+#[derive(Debug)]
+pub struct FallbackBackend {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl FallbackBackend {
+    /// Settings of a fallback from `primary` to `secondary`. The secondary should be empty and used by nothing else; a
+    /// bounded memory backend is what is meant.
+    pub fn builder(primary: Arc<dyn Backend>, secondary: Arc<dyn Backend>) -> FallbackBuilder {
+        FallbackBuilder::new(primary, secondary)
+    }
+
+    pub(crate) fn assemble(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// What the breaker lets through now.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.shared.stats().state
+    }
+
+    /// Tells of every change of state. A receiver that is slow sees the latest one only.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<BreakerState> {
+        self.shared.subscribe()
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn stats(&self) -> FallbackStats {
+        self.shared.stats()
+    }
+
+    /// Lets nothing through to the primary, for maintenance of it, until [`auto`](Self::auto) or
+    /// [`force_closed`](Self::force_closed).
+    pub fn force_open(&self) {
+        self.shared.change(None, |gate| gate.breaker.force_open());
+    }
+
+    /// Lets everything through to the primary, whatever it answers. Keys whose removal is remembered stay away from it until
+    /// that has been carried out.
+    pub fn force_closed(&self) {
+        self.shared.change(None, |gate| gate.breaker.force_closed());
+    }
+
+    /// Takes back what was forced. After [`force_open`](Self::force_open) the primary is probed at once.
+    pub fn auto(&self) {
+        let now = self.shared.timer.now_precise();
+        self.shared.change(None, |gate| gate.breaker.auto(now));
+    }
+
+    async fn set_away(&self, item: &SetItem, error: Option<Error>) -> Result<SetOutcome> {
+        let shared = &self.shared;
+        let conditional = item.options.condition != Condition::Always;
+        let (located, epoch) = shared.locate(std::iter::once(&item.key));
+        if !located.contains(&true) || conditional && !shared.settings.local_counters {
+            return Err(error.unwrap_or_else(|| away_error("set_many", &item.key)));
+        }
+        shared.store_local(item, epoch).await.pop().unwrap_or_else(|| Err(away_error("set_many", &item.key)))
+    }
+}
+
+impl Drop for FallbackBackend {
+    fn drop(&mut self) {
+        // The recovery task may be waiting out a long pause.
+        self.shared.wake.notify_one();
+    }
+}
+
+#[async_trait]
+impl Backend for FallbackBackend {
+    fn name(&self) -> &str {
+        "fallback"
+    }
+
+    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        let attempts =
+            self.shared.each("get_many", keys, Remember::Never, move |primary, keys| primary.get_many(keys, options));
+        let attempts = attempts.await;
+        self.shared
+            .fill_in(keys, attempts, |_, _| Ok(None), move |secondary, keys| secondary.get_many(keys, options))
+            .await
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
+        // A removal of the key is remembered: the primary may hold an older value.
+        let attempts = self.shared.each("set_many", items, Remember::Always, |primary, items| primary.set_many(items));
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (item, attempt) in items.iter().zip(attempts.await) {
+            outcomes.push(match attempt {
+                Attempt::Answer(answer) => answer,
+                Attempt::Away { error, .. } => self.set_away(item, error).await,
+            });
+        }
+        outcomes
+    }
+
+    /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
+    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        let attempts =
+            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys)).await;
+        let lost: Vec<Option<bool>> = attempts
+            .iter()
+            .map(|attempt| match attempt {
+                Attempt::Answer(_) => None,
+                Attempt::Away { lost, .. } => Some(*lost),
+            })
+            .collect();
+        let answers =
+            self.shared.fill_in(keys, attempts, |_, _| Ok(false), |secondary, keys| secondary.delete_many(keys)).await;
+        let answers = keys.iter().zip(lost).zip(answers);
+        answers
+            .map(|((key, lost), answer)| match lost {
+                Some(lost) => answer.and_then(|_| Err(Deferred::error("delete_many", key, lost))),
+                None => answer,
+            })
+            .collect()
+    }
+
+    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
+        let attempts =
+            self.shared.each("ttl_many", keys, Remember::Never, |primary, keys| primary.ttl_many(keys)).await;
+        self.shared.fill_in(keys, attempts, |_, _| Ok(None), |secondary, keys| secondary.ttl_many(keys)).await
+    }
+
+    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
+        // A removal is remembered: the primary's entry might outlive what was asked for.
+        let attempts = self
+            .shared
+            .each("expire_many", keys, Remember::Always, move |primary, keys| primary.expire_many(keys, expiry));
+        let attempts = attempts.await;
+        let local = self.shared.bounded_expiry(expiry);
+        let absent = |key: &Key, error: Option<Error>| Err(error.unwrap_or_else(|| away_error("expire_many", key)));
+        self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.expire_many(keys, local)).await
+    }
+
+    /// The primary's sign of life; an error at once while the breaker is open.
+    async fn ping(&self) -> Result<()> {
+        let Some(ticket) = self.shared.route(std::iter::empty()).ticket else { return Err(away("ping")) };
+        self.shared.guarded(ticket, "ping", &[], self.shared.primary.ping(), fault_of).await?
+    }
+
+    fn as_scan(&self) -> Option<&dyn Scan> {
+        self.shared.primary.as_scan().map(|_| self as &dyn Scan)
+    }
+
+    fn as_atomic(&self) -> Option<&dyn Atomic> {
+        self.shared.primary.as_atomic().map(|_| self as &dyn Atomic)
+    }
+
+    fn as_counter(&self) -> Option<&dyn Counter> {
+        self.shared.primary.as_counter().map(|_| self as &dyn Counter)
+    }
+
+    fn as_lock(&self) -> Option<&dyn Lock> {
+        self.shared.primary.as_lock().map(|_| self as &dyn Lock)
+    }
+
+    /// The primary's own: a bus of the secondary would reach nobody else.
+    fn as_bus(&self) -> Option<&dyn BusSource> {
+        self.shared.primary.as_bus()
+    }
+
+    fn as_inspect(&self) -> Option<&dyn Inspect> {
+        self.shared.primary.as_inspect().map(|_| self as &dyn Inspect)
+    }
+}

@@ -1,0 +1,212 @@
+//! Calls to the primary: within the deadline, with a verdict for the breaker, and with a memory of what was left undone.
+
+use std::{borrow::Cow, future::Future, sync::Arc};
+
+use futures_util::{
+    future::{BoxFuture, Either, select},
+    pin_mut,
+};
+use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
+
+use crate::{Ticket, shared::Shared, stats::count};
+
+/// What came of a call to the primary.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    /// It answered; an error is one that no other backend would answer otherwise.
+    Answer(Result<T>),
+    /// It was not asked, or failed with this error.
+    Away {
+        error: Option<Error>,
+        /// Whether the removal was to be remembered and there was no room.
+        lost: bool,
+    },
+}
+
+/// When the removal of a key is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remember {
+    /// Never: it is only read.
+    Never,
+    /// When the primary was asked and what it did is unknown.
+    WhenUnknown,
+    /// Whenever the primary did not do it.
+    Always,
+}
+
+/// What stands under a key.
+pub(crate) trait Item: Clone + Send + Sync {
+    fn key(&self) -> &Key;
+}
+
+impl Item for Key {
+    fn key(&self) -> &Key {
+        self
+    }
+}
+
+impl Item for SetItem {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+/// Whether an error says that the backend, not the request, is at fault.
+pub(crate) fn is_absence(error: &Error) -> bool {
+    error.is_transient() || error.kind().is_backend_fault()
+}
+
+/// A call whose answer is awaited. Dropped before that, what it did is unknown.
+struct InFlight<'a> {
+    shared: &'a Arc<Shared>,
+    ticket: Ticket,
+    began: Tick,
+    remember: &'a [Key],
+    operation: &'static str,
+    answered: bool,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        for key in self.remember {
+            self.shared.remember(key);
+        }
+        // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have.
+        let waited = self.shared.timer.now_precise().since(self.began);
+        if waited >= self.shared.settings.deadline.mul_f64(0.8) {
+            let error = Error::new(ErrorKind::Timeout, self.operation, "the caller gave up near the deadline");
+            self.shared.failed(self.ticket, &error);
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for the primary until the deadline, and tells the breaker. `fault` finds the error that speaks of the
+    /// backend's health in an answer. When the future is dropped, the keys in `remember` are.
+    pub(crate) async fn guarded<T>(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        operation: &'static str,
+        remember: &[Key],
+        call: impl Future<Output = T>,
+        fault: impl FnOnce(&T) -> Option<Error>,
+    ) -> Result<T> {
+        count(&self.counters.calls);
+        let began = self.timer.now_precise();
+        let mut flight = InFlight { shared: self, ticket, began, remember, operation, answered: false };
+        let deadline = self.timer.sleep_until(began + self.settings.deadline);
+        pin_mut!(call);
+        let answer = match select(call, deadline).await {
+            Either::Left((answer, _)) => Ok(answer),
+            Either::Right(_) => {
+                let message = format!("no answer from {} within {:?}", self.primary.name(), self.settings.deadline);
+                Err(Error::new(ErrorKind::Timeout, operation, message))
+            }
+        };
+        flight.answered = true;
+        match &answer {
+            Ok(answer) => match fault(answer) {
+                Some(error) => self.failed(ticket, &error),
+                None => self.succeeded(ticket),
+            },
+            Err(error) => self.failed(ticket, error),
+        }
+        answer
+    }
+
+    /// Asks the primary about many keys, each on its own: one that fails does not take the others with it. A call in which
+    /// no key was answered is a fault.
+    pub(crate) async fn each<I: Item, T: Send>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        items: &[I],
+        remember: Remember,
+        call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
+    ) -> Vec<Attempt<T>> {
+        let route = self.route(items.iter().map(Item::key));
+        let away: Vec<bool> = (0..items.len()).map(|index| route.is_away(index)).collect();
+        let asked: Cow<'_, [I]> = if away.contains(&true) {
+            let here = items.iter().zip(&away).filter(|(_, away)| !**away);
+            Cow::Owned(here.map(|(item, _)| item.clone()).collect())
+        } else {
+            Cow::Borrowed(items)
+        };
+        let mut answers = match route.ticket {
+            Some(ticket) if !asked.is_empty() => self.ask(ticket, operation, &asked, remember, call).await,
+            _ => Vec::new(),
+        }
+        .into_iter();
+        let mut attempts = Vec::with_capacity(items.len());
+        for (item, away) in items.iter().zip(away) {
+            attempts.push(if away {
+                let lost = remember == Remember::Always && !self.remember(item.key());
+                Attempt::Away { error: None, lost }
+            } else {
+                self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
+            });
+        }
+        attempts
+    }
+
+    async fn ask<I: Item, T: Send>(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        operation: &'static str,
+        items: &[I],
+        remember: Remember,
+        call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
+    ) -> Each<T> {
+        let keys: Vec<Key> = match remember {
+            Remember::Never => Vec::new(),
+            _ => items.iter().map(|item| item.key().clone()).collect(),
+        };
+        let answer = self.guarded(ticket, operation, &keys, call(&*self.primary, items), |answers: &Each<T>| {
+            let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
+            let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
+            faults().next().filter(|_| all).cloned()
+        });
+        match answer.await {
+            Ok(answers) => answers,
+            Err(error) => items.iter().map(|item| Err(error.clone().with_key(item.key()))).collect(),
+        }
+    }
+
+    fn judge<T>(self: &Arc<Self>, key: &Key, remember: Remember, answer: Result<T>) -> Attempt<T> {
+        match answer {
+            Err(error) if is_absence(&error) => {
+                let lost = remember != Remember::Never && !self.remember(key);
+                Attempt::Away { error: Some(error), lost }
+            }
+            answer => Attempt::Answer(answer),
+        }
+    }
+
+    /// Asks the primary about one key.
+    pub(crate) async fn one<T>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        key: &Key,
+        remember: Remember,
+        call: impl Future<Output = Result<T>>,
+    ) -> Attempt<T> {
+        let route = self.route(std::iter::once(key));
+        let Some(ticket) = route.ticket.filter(|_| !route.is_away(0)) else {
+            let lost = remember == Remember::Always && !self.remember(key);
+            return Attempt::Away { error: None, lost };
+        };
+        let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
+        let answer = self.guarded(ticket, operation, keys, call, fault_of).await;
+        self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
+    }
+}
+
+pub(crate) fn fault_of<T>(answer: &Result<T>) -> Option<Error> {
+    answer.as_ref().err().filter(|error| error.kind().is_backend_fault()).cloned()
+}
+
+fn unanswered(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, operation, "the primary answered for fewer keys than it was asked for")
+}

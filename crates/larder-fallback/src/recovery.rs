@@ -1,0 +1,186 @@
+//! The one task that brings the primary back: it probes, replays the journal, closes the breaker and clears the secondary.
+//!
+//! It runs while there is something to do, and holds no strong reference while it waits, so that a dropped fallback ends it.
+//! If its runtime goes away, the next call starts it in its own.
+//!
+//! The order of closing: PING; remembered removals; then, under the lock that appending takes, the breaker closes and the
+//! secondary's epoch moves on. Removals that are remembered meanwhile are replayed in further rounds; those that are left
+//! keep their keys away from the primary after the breaker has closed.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use larder_core::{Error, ErrorKind, Key, Result, Tick};
+use tokio::task::AbortHandle;
+
+use crate::{
+    BreakerState,
+    call::{fault_of, is_absence},
+    shared::Shared,
+    stats::count,
+};
+
+/// Keys that are removed in one call.
+const BATCH: usize = 256;
+
+/// Rounds of replay before the breaker closes with what is left.
+const ROUNDS: u32 = 8;
+
+/// The pauses between two replays while the breaker is closed.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts the task; `None` outside of a runtime, where the next call tries again. Called with the gate locked, so the task
+/// must not lock it before it is polled, nor when it is dropped.
+pub(crate) fn spawn(shared: &Arc<Shared>) -> Option<AbortHandle> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    Some(runtime.spawn(run(Arc::downgrade(shared))).abort_handle())
+}
+
+enum Step {
+    Stop,
+    Wait(Tick),
+    Probe,
+    Replay,
+    Purge,
+}
+
+async fn run(weak: Weak<Shared>) {
+    let (mut pause, mut replay_at) = (FIRST_PAUSE, Tick::ZERO);
+    while let Some(shared) = weak.upgrade() {
+        match shared.next_step(replay_at) {
+            Step::Stop => return,
+            Step::Wait(until) => {
+                let (timer, wake) = (Arc::clone(&shared.timer), Arc::clone(&shared.wake));
+                drop(shared);
+                tokio::select! {
+                    () = timer.sleep_until(until) => {}
+                    () = wake.notified() => {}
+                }
+            }
+            Step::Probe => shared.probe().await,
+            Step::Replay => {
+                if shared.replay_all().await.is_err() || shared.stats().journal > 0 {
+                    replay_at = shared.timer.now_precise() + pause;
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                } else {
+                    pause = FIRST_PAUSE;
+                }
+            }
+            Step::Purge => {
+                if let Err(error) = shared.purge().await {
+                    tracing::debug!(target: "larder", %error, "the fallback's old entries stay until they expire");
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn next_step(self: &Arc<Self>, replay_at: Tick) -> Step {
+        let now = self.timer.now_precise();
+        self.change(None, |gate| {
+            if let Some(due) = gate.breaker.probe_due() {
+                return if gate.breaker.begin_probe(now) { Step::Probe } else { Step::Wait(due) };
+            }
+            if !gate.needs_recovery() {
+                gate.recovery = None;
+                return Step::Stop;
+            }
+            if gate.breaker.state() == BreakerState::HalfOpen {
+                gate.breaker.probe_dropped(now);
+                return Step::Wait(now);
+            }
+            match (gate.unpurged, now >= replay_at) {
+                (true, _) => Step::Purge,
+                (false, true) => Step::Replay,
+                (false, false) => Step::Wait(replay_at),
+            }
+        })
+    }
+
+    async fn probe(self: &Arc<Self>) {
+        count(&self.counters.probes);
+        let pong = self.timely("ping", self.primary.ping()).await;
+        let verdict = match pong.and_then(std::convert::identity) {
+            // An error that does not speak of its health is an answer.
+            Err(error) if fault_of::<()>(&Err(error.clone())).is_none() => self.replay_and_close().await,
+            Err(error) => Err(error),
+            Ok(()) => self.replay_and_close().await,
+        };
+        if let Err(error) = verdict {
+            let now = self.timer.now_precise();
+            self.change(Some(&error), |gate| {
+                let chance = gate.random.f64();
+                gate.breaker.probe_failed(now, chance);
+            });
+        }
+    }
+
+    async fn replay_and_close(self: &Arc<Self>) -> Result<()> {
+        let mut from = 0;
+        for round in 1..=ROUNDS {
+            let to = self.change(None, |gate| gate.journal.latest());
+            self.replay(from, to).await?;
+            let closed = self.change(None, |gate| {
+                let done = gate.journal.latest() == to || round == ROUNDS;
+                done && gate.breaker.probe_succeeded()
+            });
+            if closed {
+                break;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    async fn replay_all(self: &Arc<Self>) -> Result<()> {
+        let to = self.change(None, |gate| gate.journal.latest());
+        self.replay(0, to).await
+    }
+
+    /// Removes remembered keys from the primary. Those that it refuses stay remembered; an error says that it is away.
+    async fn replay(self: &Arc<Self>, mut from: u64, to: u64) -> Result<()> {
+        loop {
+            let batch = self.change(None, |gate| gate.journal.batch(from, to, BATCH));
+            let Some(last) = batch.last() else { return Ok(()) };
+            from = last.1;
+            let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
+            let answers = self.timely("delete_many", self.primary.delete_many(&keys)).await?;
+            let mut fault = None;
+            let mut answered = false;
+            for ((key, number), answer) in batch.iter().zip(answers) {
+                match answer {
+                    Ok(_) => {
+                        answered = true;
+                        let settled = self.change(None, |gate| gate.journal.settle(key, *number));
+                        if settled {
+                            count(&self.counters.replayed);
+                        }
+                    }
+                    Err(error) if is_absence(&error) => fault = Some(error),
+                    Err(error) => {
+                        answered = true;
+                        tracing::warn!(target: "larder", %error, "a remembered removal was refused; it is tried again");
+                    }
+                }
+            }
+            if let Some(error) = fault.filter(|_| !answered) {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn timely<T>(&self, operation: &'static str, call: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            answer = call => Ok(answer),
+            () = self.timer.sleep(self.settings.deadline) => {
+                let message = format!("no answer within {:?}", self.settings.deadline);
+                Err(Error::new(ErrorKind::Timeout, operation, message))
+            }
+        }
+    }
+}

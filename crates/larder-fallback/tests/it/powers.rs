@@ -1,0 +1,113 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_util::TryStreamExt;
+use larder_core::{Backend, BackendExt, Bytes, ErrorKind, Expected, Pattern, SetOptions, SetOutcome};
+use larder_fallback::{Deferred, FallbackBackend};
+use larder_testing::{FaultyBackend, ManualClock, conformance::Power};
+
+use crate::world::{SECOND, World, key, memory};
+
+const LIFE: Duration = SECOND;
+
+#[tokio::test]
+async fn counters_and_locks_are_unavailable_in_an_outage() {
+    let world = World::new();
+    world.lose_primary().await;
+    let (counter, lock) = (world.fallback.as_counter().unwrap(), world.fallback.as_lock().unwrap());
+    for kind in [
+        counter.increment(&key("n"), 1, None).await.unwrap_err().kind(),
+        counter.count(&key("n")).await.unwrap_err().kind(),
+        lock.acquire(&key("l"), "t", LIFE).await.unwrap_err().kind(),
+        lock.extend(&key("l"), "t", LIFE).await.unwrap_err().kind(),
+        lock.release(&key("l"), "t").await.unwrap_err().kind(),
+    ] {
+        assert_eq!(kind, ErrorKind::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn local_counters_count_here_and_end_with_the_outage() {
+    let world = World::with(|builder| builder.local_counters(true));
+    world.lose_primary().await;
+    let (counter, lock) = (world.fallback.as_counter().unwrap(), world.fallback.as_lock().unwrap());
+    assert_eq!(counter.increment(&key("n"), 2, None).await.unwrap(), 2);
+    assert_eq!(counter.increment(&key("n"), 3, None).await.unwrap(), 5);
+    assert!(lock.acquire(&key("l"), "mine", LIFE).await.unwrap());
+    assert!(!lock.acquire(&key("l"), "other", LIFE).await.unwrap());
+    assert!(lock.release(&key("l"), "mine").await.unwrap());
+    world.return_primary().await;
+    assert_eq!(counter.count(&key("n")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_increment_of_unknown_outcome_is_not_done_a_second_time() {
+    let world = World::with(|builder| builder.local_counters(true));
+    world.primary.fail(ErrorKind::Timeout);
+    let counter = world.fallback.as_counter().unwrap();
+    assert_eq!(counter.increment(&key("n"), 1, None).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(world.secondary.entries(), 0);
+}
+
+#[tokio::test]
+async fn fills_go_on_in_the_secondary_and_a_token_is_worth_nothing_on_the_other_side() {
+    let world = World::new();
+    let atomic = world.fallback.as_atomic().unwrap();
+    let token = |text: &'static str| Bytes::from(text);
+    assert_eq!(atomic.get_or_set(&key("a"), token("before"), LIFE * 60).await.unwrap(), None);
+    world.lose_primary().await;
+    let before = Expected::prefix("before");
+    let late = atomic.compare_and_set(&key("a"), &before, token("v"), SetOptions::new()).await.unwrap();
+    assert_eq!(late, SetOutcome::Rejected);
+
+    assert_eq!(atomic.get_or_set(&key("b"), token("meanwhile"), LIFE * 60).await.unwrap(), None);
+    let meanwhile = Expected::prefix("meanwhile");
+    let filled = atomic.compare_and_set(&key("b"), &meanwhile, token("v"), SetOptions::new()).await.unwrap();
+    assert_eq!(filled, SetOutcome::Stored);
+    assert_eq!(world.get("b").await.as_deref(), Some(&b"v"[..]));
+    assert_eq!(world.fallback.stats().journal, 0);
+
+    assert_eq!(atomic.get_or_set(&key("c"), token("meanwhile"), LIFE * 60).await.unwrap(), None);
+    world.return_primary().await;
+    let late = atomic.compare_and_set(&key("c"), &meanwhile, token("v"), SetOptions::new()).await.unwrap();
+    assert_eq!(late, SetOutcome::Rejected);
+}
+
+#[tokio::test]
+async fn a_conditional_removal_in_an_outage_is_remembered_unless_it_was_about_the_secondary() {
+    let world = World::new();
+    world.lose_primary().await;
+    let atomic = world.fallback.as_atomic().unwrap();
+    atomic.get_or_set(&key("a"), Bytes::from("token"), LIFE).await.unwrap();
+    assert!(atomic.compare_and_delete(&key("a"), &Expected::prefix("token")).await.unwrap());
+    assert_eq!(world.fallback.stats().journal, 0);
+    let deferred = atomic.compare_and_delete(&key("b"), &Expected::prefix("token")).await.unwrap_err();
+    assert!(Deferred::of(&deferred).is_some());
+    assert_eq!(world.fallback.stats().journal, 1);
+}
+
+#[tokio::test]
+async fn a_listing_is_an_error_in_an_outage_and_hides_what_is_to_be_removed_after_it() {
+    let world = World::new();
+    world.put_behind("a", "v").await;
+    world.put_behind("b", "v").await;
+    let all = Pattern::prefix("");
+    world.lose_primary().await;
+    let scan = world.fallback.as_scan().unwrap();
+    let error = scan.scan(&all, 10).try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(world.fallback.delete_pattern(&all).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    world.delete("a").await.expect_err("it is deferred");
+    world.fallback.force_closed();
+    world.primary.set(larder_testing::Fault::None);
+    let pages = scan.scan(&all, 10).try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(pages.concat(), [key("b")]);
+}
+
+#[test]
+fn the_powers_are_those_of_the_primary() {
+    let clock = ManualClock::new();
+    let poor = FaultyBackend::new(memory(&clock)).without(Power::Counter).without(Power::Scan);
+    let fallback = FallbackBackend::builder(Arc::new(poor), memory(&clock)).timer(Arc::new(clock)).build().unwrap();
+    assert!(fallback.as_counter().is_none() && fallback.as_scan().is_none() && fallback.as_bus().is_none());
+    assert!(fallback.as_atomic().is_some() && fallback.as_lock().is_some() && fallback.as_inspect().is_some());
+}
