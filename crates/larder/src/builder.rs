@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use larder_core::{Backend, Error, Result, SystemClock, Timer};
+use larder_fallback::FallbackBackend;
 use larder_memory::{MemoryBackend, NearConfig, NearTier};
 use larder_strategy::{Strategy, Tiers};
 
@@ -19,6 +20,9 @@ const DISABLE: &str = "LARDER_DISABLE";
 /// Memory of the near tier: 64 MiB.
 const NEAR_BYTES: u64 = 64 << 20;
 
+/// Memory of the fallback: 16 MiB.
+const FALLBACK_BYTES: u64 = 16 << 20;
+
 /// Configures a [`Cache`]. Each setting says its default.
 #[derive(Clone)]
 #[must_use = "a cache is made by `build`"]
@@ -32,6 +36,8 @@ pub struct CacheBuilder {
     blind_ttl: Duration,
     warn_below_hit_rate: Option<f64>,
     bus: bool,
+    command_deadline: Option<Duration>,
+    fallback_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -54,6 +60,8 @@ impl Default for CacheBuilder {
             blind_ttl: Duration::from_secs(1),
             warn_below_hit_rate: None,
             bus: true,
+            command_deadline: None,
+            fallback_bytes: FALLBACK_BYTES,
         }
     }
 }
@@ -127,6 +135,19 @@ impl CacheBuilder {
         self
     }
 
+    /// How long the remote tier may take to answer one command before it counts as a fault. Default: 80 % of the
+    /// strategy's `remote_deadline`, 40 ms, so that it is the breaker that notices.
+    pub fn remote_command_deadline(mut self, deadline: Duration) -> Self {
+        self.command_deadline = Some(deadline);
+        self
+    }
+
+    /// Memory in bytes for what would go to the remote tier while that is away. Default: 16 MiB.
+    pub fn fallback_bytes(mut self, bytes: u64) -> Self {
+        self.fallback_bytes = bytes;
+        self
+    }
+
     /// Whether invalidations are sent to and heard from other processes, where the backend has a bus. Default: yes.
     /// Without it near entries live for the blind TTL.
     pub fn bus(mut self, bus: bool) -> Self {
@@ -156,6 +177,7 @@ impl CacheBuilder {
                 Err(error) => events::degraded("bus", &error),
             }
         }
+        cache.engine.watch_breaker();
         spawn_upkeep(&cache.engine);
         Ok(cache)
     }
@@ -183,10 +205,23 @@ impl CacheBuilder {
         if backend.is_none() {
             strategy = strategy.tiers(Tiers::Near);
         }
+        let fallback = match backend {
+            None => None,
+            Some(primary) => {
+                let secondary =
+                    MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
+                let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
+                let fallback = FallbackBackend::builder(primary, Arc::new(secondary))
+                    .deadline(deadline)
+                    .outage_ttl(strategy.outage_ttl)
+                    .timer(timer.clone());
+                Some(Arc::new(fallback.build()?))
+            }
+        };
         let engine = Engine::new(Parts {
             prefix,
             near: NearTier::new(&near)?,
-            backend,
+            fallback,
             local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
             timer,
             strategy,

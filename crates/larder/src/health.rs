@@ -33,6 +33,10 @@ pub struct RemoteHealth {
     pub backend: String,
     /// Whether it answered.
     pub reachable: bool,
+    /// What the circuit breaker lets through: `closed` (everything), `half_open` (a probe), `open` (nothing).
+    pub breaker: String,
+    /// Removals that are remembered until the remote tier is back.
+    pub journal: usize,
     /// Whether invalidations of other processes arrive.
     pub bus_trusted: bool,
     /// The last fault, and how long ago it was, in milliseconds.
@@ -147,6 +151,8 @@ impl Cache {
             remote: engine.remote.as_ref().map(|remote| RemoteHealth {
                 backend: remote.backend.name().to_owned(),
                 reachable: status == HealthStatus::Healthy,
+                breaker: engine.fallback.as_ref().map_or_else(String::new, |fallback| fallback.state().as_str().to_owned()),
+                journal: engine.fallback.as_ref().map_or(0, |fallback| fallback.stats().journal),
                 bus_trusted: engine.coherence.is_trusted(),
                 last_fault,
             }),

@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     Cache, CacheInfo, Cacheable, Invalidated,
     call::{Slow, erase},
-    engine::{Fault, FlightResult, LoadRequest, NearRead, ReadOptions, RegionState, answer, region_prefix},
+    engine::{Fault, FlightResult, LoadRequest, NearRead, ReadOptions, RegionState, provenance, region_prefix},
     global,
     stats::Event,
     value::{Absent, AnyError, Failed, ValueOps},
@@ -252,7 +252,7 @@ pub fn lookup<V: Send + Sync + 'static>(
             NearRead::Refresh(entry) => (entry, true),
             NearRead::Miss => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
         };
-        let outcome = answer(&entry, now).map(drop);
+        let outcome = provenance(&entry, now);
         let fresh_until = entry.fresh_until;
         let found = match typed::<V>(entry.value) {
             Typed::Value(value) => Some(value),

@@ -83,7 +83,7 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
             if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =
                 engine.near_read(key.as_str(), now)
             {
-                let outcome = crate::engine::answer(&entry, now).map(drop);
+                let outcome = crate::engine::provenance(&entry, now);
                 match typed::<V>(entry.value) {
                     Typed::Value(value) => {
                         count_hit(region, outcome.stale);

@@ -115,7 +115,7 @@ where
                 NearRead::Miss => (None, false),
             };
             if let Some(entry) = entry {
-                let outcome = crate::engine::answer(&entry, now).map(drop);
+                let outcome = crate::engine::provenance(&entry, now);
                 let fresh_until = entry.fresh_until;
                 let found = match typed::<V>(entry.value) {
                     Typed::Value(value) => Some(Some(value)),

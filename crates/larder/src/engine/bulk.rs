@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{
-    Backend, BackendExt, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions,
-    Target, Ttl,
+    Backend, BackendExt, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions,
+    Status, Target, Ttl,
     envelope::{Header, Kind},
 };
+use larder_fallback::Deferred;
 use larder_memory::AnyValue;
 
 use super::{Engine, Life, NearRead, RegionState, Stored, Write};
@@ -167,7 +168,12 @@ impl Engine {
             self.announce(&target).await;
         }
         match removed {
-            Ok(remote) => Ok(Invalidated::done(near, remote)),
+            Ok((remote, false)) => Ok(Invalidated::done(near, remote)),
+            Ok((remote, true)) => {
+                let mut invalidated = Invalidated::done(near, remote);
+                invalidated.status = Status::Deferred;
+                Ok(invalidated)
+            }
             Err(error) => {
                 self.remote_fault(&self.root, None, &error);
                 Err(error)
@@ -175,35 +181,30 @@ impl Engine {
         }
     }
 
-    async fn remove_remote(&self, target: &Target) -> Result<u64> {
+    /// How many keys were removed, and whether removals are still to come.
+    async fn remove_remote(&self, target: &Target) -> Result<(u64, bool)> {
         let store = self.store();
         match target {
-            Target::Keys(keys) => {
-                let mut removed = 0;
-                for answer in store.delete_many(keys).await {
-                    removed += u64::from(answer?);
-                }
-                Ok(removed)
-            }
+            Target::Keys(keys) => tally(store.delete_many(keys).await),
             Target::Tags(tags) => match &self.remote {
-                Some(remote) => remote.invalidate_tags(tags).await,
-                None => Ok(0),
+                Some(remote) => tally(remote.invalidate_tags(tags).await),
+                None => Ok((0, false)),
             },
             wide => self.remove_matching(store, wide).await,
         }
     }
 
-    async fn remove_matching(&self, store: &dyn Backend, target: &Target) -> Result<u64> {
-        let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok(0) };
+    async fn remove_matching(&self, store: &dyn Backend, target: &Target) -> Result<(u64, bool)> {
+        let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
         let mut pages = store.scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
-        let mut removed = 0;
+        let (mut removed, mut deferred) = (0, false);
         while let Some(mut page) = pages.try_next().await? {
             page.retain(|key| target.matches(key.as_str()) && !self.is_own(key));
-            for answer in store.delete_many(&page).await {
-                removed += u64::from(answer?);
-            }
+            let (more, later) = tally(store.delete_many(&page).await)?;
+            removed += more;
+            deferred |= later;
         }
-        Ok(removed)
+        Ok((removed, deferred))
     }
 
     /// Published statistics are no entries: clearing the cache leaves them.
@@ -239,4 +240,20 @@ impl Engine {
             }
         }
     }
+}
+
+/// How many keys were there, and whether some are only remembered by the journal.
+///
+/// # Errors
+/// The first removal that neither happened nor will.
+pub(crate) fn tally(answers: Each<bool>) -> Result<(u64, bool)> {
+    let (mut removed, mut deferred) = (0, false);
+    for answer in answers {
+        match answer {
+            Ok(was_there) => removed += u64::from(was_there),
+            Err(error) if Deferred::of(&error).is_some_and(|deferred| !deferred.lost) => deferred = true,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((removed, deferred))
 }

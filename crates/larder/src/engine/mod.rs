@@ -22,6 +22,7 @@ use std::{
 };
 
 use larder_core::{Backend, Clock, Error, ErrorKind, Key, Result, Tick, Timer};
+use larder_fallback::{BreakerState, FallbackBackend};
 use larder_flight::Flights;
 use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier};
 use larder_strategy::Strategy;
@@ -29,8 +30,9 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
+    bulk::tally,
     lead::{Fault, FlightResult, LoadedAny, Loader, found},
-    near_read::{Meta, NearRead, answer, judge},
+    near_read::{Meta, NearRead, answer, judge, provenance},
     read_path::{LoadRequest, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
@@ -49,6 +51,8 @@ pub(crate) struct Engine {
     pub(crate) flights: Flights<FlightResult>,
     pub(crate) tags: TagTable,
     pub(crate) remote: Option<Remote>,
+    /// The remote tier's breaker and journal.
+    pub(crate) fallback: Option<Arc<FallbackBackend>>,
     /// Counters and locks of a cache without a remote tier.
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
@@ -74,7 +78,7 @@ impl Drop for Engine {
 pub(crate) struct Parts {
     pub(crate) prefix: String,
     pub(crate) near: NearTier<Meta>,
-    pub(crate) backend: Option<Arc<dyn Backend>>,
+    pub(crate) fallback: Option<Arc<FallbackBackend>>,
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
     pub(crate) strategy: Strategy,
@@ -92,7 +96,8 @@ impl Engine {
             near: parts.near,
             flights: Flights::new(),
             tags: TagTable::default(),
-            remote: parts.backend.map(|backend| Remote::new(backend, &parts.prefix, clock)),
+            remote: parts.fallback.clone().map(|backend| Remote::new(backend, &parts.prefix, clock)),
+            fallback: parts.fallback,
             local: parts.local,
             timer: parts.timer,
             enabled: AtomicBool::new(parts.enabled),
@@ -144,6 +149,28 @@ impl Engine {
         self.remote.as_ref().filter(|_| region.strategy.tiers.uses_remote())
     }
 
+    /// Whether the breaker keeps calls from the remote tier.
+    pub(crate) fn is_away(&self) -> bool {
+        self.fallback.as_ref().is_some_and(|fallback| !fallback.state().lets_calls_through())
+    }
+
+    /// Drops what was kept unverified as soon as the remote tier is back.
+    pub(crate) fn watch_breaker(self: &Arc<Self>) {
+        let (Some(fallback), Ok(runtime)) = (&self.fallback, tokio::runtime::Handle::try_current()) else { return };
+        let mut states = fallback.subscribe();
+        let engine = Arc::downgrade(self);
+        let task = runtime.spawn(async move {
+            while states.changed().await.is_ok() {
+                let state = *states.borrow_and_update();
+                let Some(engine) = engine.upgrade() else { return };
+                if state == BreakerState::Closed {
+                    engine.forget_where(|_| true);
+                }
+            }
+        });
+        self.tasks.lock().push(task.abort_handle());
+    }
+
     /// Runs a remote call within a deadline.
     pub(crate) async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
@@ -174,11 +201,12 @@ impl Engine {
         let now = self.timer.now();
         let mut cap = region.strategy.near_life(life.stale_for);
         if self.remote_of(region).is_some() {
-            if let Some(blind) = self.coherence.blind_ttl() {
-                cap = cap.min(blind);
-            }
-            if life.unverified {
+            // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers
+            // but messages may be missed for the blind TTL.
+            if life.unverified || self.is_away() {
                 cap = cap.min(region.strategy.outage_ttl);
+            } else if let Some(blind) = self.coherence.blind_ttl() {
+                cap = cap.min(blind);
             }
         }
         let fresh_until = tick_after(now, life.fresh_for.min(cap));

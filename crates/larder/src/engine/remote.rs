@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
-    Atomic, Backend, BackendExt, Clock, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, SetOutcome,
+    Atomic, Backend, BackendExt, Clock, Each, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, SetOutcome,
     Tag, Ttl, UnixMillis,
     envelope::{CodecId, Header, Kind, TagVersion},
 };
@@ -306,14 +306,10 @@ impl Remote {
     }
 
     /// Removes the markers of tags, and the namespace's tag-invalidation token.
-    pub(crate) async fn invalidate_tags(&self, tags: &[Tag]) -> Result<u64> {
+    pub(crate) async fn invalidate_tags(&self, tags: &[Tag]) -> Each<bool> {
         let mut markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
         markers.push(self.invalidations_key());
-        let mut removed = 0;
-        for answer in self.backend.delete_many(&markers).await {
-            removed += u64::from(answer?);
-        }
-        Ok(removed)
+        self.backend.delete_many(&markers).await
     }
 
     fn invalidations_key(&self) -> Key {

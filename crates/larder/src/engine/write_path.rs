@@ -158,7 +158,9 @@ impl Engine {
         }
         let mut removed = 0;
         for (near, remote) in near.into_iter().zip(answers) {
-            removed += u64::from(remote? || near);
+            // A removal that is only remembered will happen before anybody reads the key again.
+            let (remote, _deferred) = super::tally(vec![remote])?;
+            removed += u64::from(remote > 0 || near);
         }
         if self.remote.is_some() {
             self.announce(&Target::Keys(keys.to_vec())).await;

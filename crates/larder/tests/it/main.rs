@@ -1,6 +1,7 @@
 //! Tests of the public interface.
 
 mod basics;
+mod degrade;
 mod globals;
 mod loads;
 mod stale;
