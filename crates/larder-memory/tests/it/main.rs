@@ -3,5 +3,6 @@
 mod backend;
 mod clock;
 mod concurrency;
+mod conformance;
 mod near;
 mod powers;
