@@ -85,7 +85,8 @@ impl RedisBackend {
         let all: Vec<usize> = (0..keys.len()).collect();
         let chunks = self.chunks(&all, |index| keys[index].as_str().len()).into_iter();
         // Collected, since a lazy stream of borrowing futures is not known to be `Send`.
-        let reads: Vec<_> = chunks.map(|chunk| self.get_chunk(slot, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
+        let reads: Vec<_> =
+            chunks.map(|chunk| self.get_chunk(slot, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
         stream::iter(reads).buffered(CHUNKS_AHEAD).concat().await
     }
 

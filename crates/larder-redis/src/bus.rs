@@ -12,7 +12,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Bus, BusEvent, BusSource, Bytes, Error, Result};
+use larder_core::{Bus, BusEvent, BusSource, Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use redis::{
     RedisResult, Value,
@@ -44,6 +44,10 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 impl BusSource for RedisBackend {
     /// Does not touch the network: a bus may be opened while the server is away.
     async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>> {
+        if channel.is_empty() {
+            let message = "`channel` is empty; give the name that all processes of the namespace use";
+            return Err(Error::new(ErrorKind::InvalidArgument, "open_bus", message));
+        }
         let link = Link { sockets: Arc::clone(&self.sockets), channel: channel.into(), fault: Arc::default() };
         Ok(Box::new(RedisBus { link }))
     }

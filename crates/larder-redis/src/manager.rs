@@ -90,10 +90,10 @@ impl Manager {
             .set_connection_timeout(None)
             .set_response_timeout(Some(self.config.command_deadline));
         if protocol == ProtocolVersion::RESP3 {
-            let health = Arc::clone(&health);
+            let obituary = Obituary(Arc::clone(&health));
             config = config.set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    health.condemn();
+                    obituary.0.condemn();
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
@@ -119,6 +119,15 @@ impl Manager {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(()),
             answer => answer.map(drop),
         }
+    }
+}
+
+/// Held by the task that drives a connection: a task that ends with its runtime announces no disconnection.
+struct Obituary(Arc<Health>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        self.0.condemn();
     }
 }
 

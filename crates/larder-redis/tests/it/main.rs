@@ -1,0 +1,11 @@
+//! The public interface of `larder-redis`, against real `redis-server` processes.
+
+#![expect(clippy::unwrap_used, reason = "a test, and what it shares with others, fails by a panic")]
+
+mod batches;
+mod bus;
+mod conformance;
+mod errors;
+mod outage;
+mod scan;
+mod server;
