@@ -114,6 +114,15 @@ impl ManualClock {
         self.lock().sleepers.len()
     }
 
+    /// Completes once at least `count` sleeps are waiting for their deadline, whichever thread they wait on: the event
+    /// that a test waits for before it moves time past tasks that are still on their way to their sleep. Needs no
+    /// runtime; it lets other tasks run between its looks, and looks for ever if the sleepers do not come.
+    pub async fn until_sleepers(&self, count: usize) {
+        while self.sleepers() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The earliest deadline that is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
@@ -270,6 +279,35 @@ mod tests {
         clock.advance(SECOND * 3);
         clock.settle().await;
         assert_eq!(*order.lock().unwrap(), [1, 2, 3]);
+        assert_eq!(clock.sleepers(), 0);
+    }
+
+    #[tokio::test]
+    async fn sleepers_can_be_waited_for() {
+        let clock = ManualClock::new();
+        for turns in [1, 500] {
+            let timer = clock.clone();
+            tokio::spawn(async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                timer.sleep(SECOND).await;
+            });
+        }
+        clock.until_sleepers(1).await;
+        assert_eq!(clock.sleepers(), 1);
+        clock.until_sleepers(2).await;
+        assert_eq!(clock.sleepers(), 2);
+    }
+
+    #[test]
+    fn sleepers_can_be_waited_for_without_a_runtime() {
+        let clock = ManualClock::new();
+        let timer = clock.clone();
+        let sleeper = std::thread::spawn(move || futures_executor::block_on(timer.sleep(SECOND)));
+        futures_executor::block_on(clock.until_sleepers(1));
+        clock.advance(SECOND);
+        sleeper.join().unwrap();
         assert_eq!(clock.sleepers(), 0);
     }
 
