@@ -90,6 +90,7 @@ impl Shared {
                 return Step::Stop;
             }
             if gate.breaker.state() == BreakerState::HalfOpen {
+                // The probe of a task that went down with its runtime.
                 gate.breaker.probe_dropped(now);
                 return Step::Wait(now);
             }

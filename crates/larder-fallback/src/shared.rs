@@ -142,11 +142,8 @@ impl Shared {
         }
         let lasted = now.since(gate.away_since);
         if gate.needs_recovery() && gate.recovery.as_ref().is_none_or(AbortHandle::is_finished) {
-            // A task that went down with its runtime may have left a probe behind.
-            gate.breaker.probe_dropped(now);
             gate.recovery = recovery::spawn(self);
         }
-        let after = gate.breaker.state();
         if before != after {
             self.state.send_replace(after);
         }

@@ -96,7 +96,12 @@ async fn what_is_stored_in_an_outage_lives_for_the_outage_ttl_at_most() {
     world.fallback.set(&key("short"), Bytes::from("w"), options).await.expect("writes fall back");
     assert_eq!(world.fallback.ttl(&key("short")).await.unwrap(), Some(Remaining::For(SECOND * 5)));
     assert_eq!(world.fallback.ttl(&key("for ever")).await.unwrap(), Some(Remaining::For(SECOND * 60)));
+    let options = SetOptions::new().ttl(SECOND * 3600);
+    world.fallback.set(&key("an hour"), Bytes::from("v"), options).await.expect("writes fall back");
+    assert_eq!(world.fallback.ttl(&key("an hour")).await.unwrap(), Some(Remaining::For(SECOND * 60)));
     assert!(world.fallback.expire(&key("for ever"), Expiry::Never).await.unwrap());
+    assert!(world.fallback.expire(&key("an hour"), Expiry::After(SECOND * 3600)).await.unwrap());
+    assert_eq!(world.fallback.ttl(&key("an hour")).await.unwrap(), Some(Remaining::For(SECOND * 60)));
     world.clock.advance_and_settle(SECOND * 60).await;
     assert_eq!(world.get("for ever").await, None);
 }
@@ -200,6 +205,24 @@ async fn one_key_that_fails_falls_back_alone() {
     // The primary answered each time: that is no outage.
     assert_eq!(fallback.state(), BreakerState::Closed);
     assert_eq!(fallback.stats().journal, 1);
+}
+
+#[tokio::test]
+async fn a_batch_in_which_one_key_failed_is_no_fault() {
+    let clock = ManualClock::new();
+    let primary = OneBadKey { inner: memory(&clock), bad: key("bad") };
+    let fallback =
+        FallbackBackend::builder(Arc::new(primary), memory(&clock)).timer(Arc::new(clock.clone())).build().unwrap();
+    for _ in 0..10 {
+        for found in fallback.get_many(&[key("bad"), key("good")], GetOptions::new()).await {
+            assert_eq!(found.expect("a miss"), None);
+        }
+    }
+    assert_eq!(fallback.stats().failures, 0);
+    for _ in 0..3 {
+        fallback.get(&key("bad")).await.expect("a miss");
+    }
+    assert_eq!(fallback.state(), BreakerState::Open);
 }
 
 #[tokio::test]
