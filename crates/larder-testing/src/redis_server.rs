@@ -53,6 +53,13 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Arguments as on the command line, for options of several words:
+    /// `arguments(&["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"])`.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
     /// The memory limit in bytes. Redis's own policy at the limit is to refuse writes.
     pub fn max_memory_bytes(self, bytes: u64) -> Self {
         self.option("maxmemory", bytes)
@@ -134,6 +141,15 @@ impl RedisServer {
     #[must_use]
     pub fn start() -> Self {
         Self::builder().start()
+    }
+
+    /// Starts a server with arguments of the command line, behind those that make it a test's own.
+    ///
+    /// # Panics
+    /// If the program is missing or does not come up; the message says what to do, with the server's log.
+    #[must_use]
+    pub fn with_args(arguments: &[&str]) -> Self {
+        Self::builder().arguments(arguments).start()
     }
 
     /// A server with other settings.

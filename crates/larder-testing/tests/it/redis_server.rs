@@ -81,6 +81,14 @@ fn settings_reach_the_server() {
 }
 
 #[test]
+fn arguments_of_several_words_reach_the_server() {
+    let limit = ["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"];
+    let server = RedisServer::with_args(&[&limit[..], &["--databases", "3"]].concat());
+    assert!(server.command(&["CONFIG", "GET", "client-output-buffer-limit"]).ends_with("pubsub 1048576 0 0"));
+    assert_eq!(server.command(&["CONFIG", "GET", "databases"]), "databases\n3");
+}
+
+#[test]
 fn users_come_from_an_acl_file() {
     let server = RedisServer::builder().acl("user reader on >secret ~* +get").start();
     assert!(server.command(&["ACL", "LIST"]).contains("user reader on"));
