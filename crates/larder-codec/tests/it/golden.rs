@@ -128,3 +128,18 @@ fn an_entry_of_a_newer_codec_is_a_miss_that_is_left_alone() {
     assert_eq!(failure.as_str(), "unknown_codec");
     assert!(!failure.may_delete());
 }
+
+#[test]
+fn the_dump_in_the_docs_is_the_file() {
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/wire-format.md");
+    let text = fs::read_to_string(&docs).unwrap_or_else(|error| panic!("{}: {error}", docs.display()));
+    let dump = text.split("```text").nth(1).and_then(|rest| rest.split("```").next()).expect("there is a dump");
+    let mut bytes = Vec::new();
+    for line in dump.lines().filter(|line| !line.is_empty()) {
+        let (offset, rest) = line.split_at(3);
+        assert_eq!(usize::from_str_radix(offset, 16).unwrap(), bytes.len(), "{line}");
+        let hex = rest.trim_start().split("  ").next().unwrap();
+        bytes.extend(hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+    }
+    assert_eq!(bytes, fs::read(path("postcard")).unwrap());
+}
