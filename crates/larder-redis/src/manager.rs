@@ -67,7 +67,7 @@ impl Manager {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// A connection for a subscription: RESP2, whose pub/sub form every server speaks.
+    /// For the connection of a subscription: RESP2, whose pub/sub form every server speaks.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

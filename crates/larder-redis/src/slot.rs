@@ -17,9 +17,9 @@ use crate::{
     manager::{Manager, Refusal, SharedManager, Socket},
 };
 
-/// The first and the longest wait between attempts to connect, before jitter.
+/// The first and the longest wait between attempts to connect, before jitter, which at most doubles them.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Slot {
