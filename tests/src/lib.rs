@@ -1,0 +1,21 @@
+//! Tests of what crosses Larder's crates: `it/` runs whole caches on real Redis servers and in several processes, and the
+//! modules here make the Rust snippets of the Markdown pages doc tests.
+//!
+//! A snippet that shows a test cannot run as a doc test, where the compiler drops it. Those stand in `it/snippets/` too, and
+//! a test compares the pages with them.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide-map.md")]
+pub mod guide_map {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/architecture.md")]
+pub mod architecture {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/strategies.md")]
+pub mod strategies {}
