@@ -18,15 +18,15 @@ async fn document(id: u64) -> Arc<Document> {
     Arc::new(Document::of_bytes(id, VALUE_BYTES))
 }
 
-/// The caches, each with [`KEYS`] documents of 1 KiB; every read of them is a hit.
+/// The caches, each by itself and with [`KEYS`] documents of 1 KiB; every read of them is a hit.
 #[derive(Debug)]
 pub struct Caches {
-    cache: Cache,
+    by_path: Cache,
     by_number: Region<u64, Document>,
     by_pair: Region<(&'static str, u64), Document>,
-    /// Keys as an application holds them, and as the near tier does.
+    /// Keys as an application holds them, and as the near tier does. The maps own copies of their own.
     paths: Vec<String>,
-    canonical: Vec<Arc<str>>,
+    canonical: Vec<String>,
     quick: quick_cache::sync::Cache<Arc<str>, Arc<Document>>,
     moka: moka::sync::Cache<Arc<str>, Arc<Document>>,
 }
@@ -37,13 +37,12 @@ impl Caches {
     /// # Errors
     /// If a value that was just written is not there.
     pub fn fill() -> Result<Self> {
-        let cache = Cache::in_memory();
         let caches = Self {
-            by_number: cache.region("documents").ttl(TTL).build()?,
-            by_pair: cache.region("pairs").ttl(TTL).build()?,
-            cache,
+            by_path: Cache::in_memory(),
+            by_number: Cache::in_memory().region("documents").ttl(TTL).build()?,
+            by_pair: Cache::in_memory().region("pairs").ttl(TTL).build()?,
             paths: (0..KEYS).map(|id| format!("document:{id}")).collect(),
-            canonical: (0..KEYS).map(|id| format!("larder:documents:{id}").into()).collect(),
+            canonical: (0..KEYS).map(|id| format!("larder:documents:{id}")).collect(),
             quick: quick_cache::sync::Cache::new(2 * KEYS as usize),
             moka: moka::sync::Cache::new(2 * u64::from(KEYS)),
         };
@@ -59,11 +58,11 @@ impl Caches {
         let (index, id) = (id as usize, u64::from(id));
         // Each cache its own values, so that none finds them warm in the processor's cache on behalf of another.
         let value = || Document::of_bytes(id, VALUE_BYTES);
-        self.quick.insert(Arc::clone(&self.canonical[index]), Arc::new(value()));
-        self.moka.insert(Arc::clone(&self.canonical[index]), Arc::new(value()));
+        self.quick.insert(self.canonical[index].as_str().into(), Arc::new(value()));
+        self.moka.insert(self.canonical[index].as_str().into(), Arc::new(value()));
         self.by_number.set(&id, value()).await;
         self.by_pair.set(&("documents", id), value()).await;
-        self.cache.set(self.paths[index].as_str(), value()).ttl(TTL).await;
+        self.by_path.set(self.paths[index].as_str(), value()).ttl(TTL).await;
         document(id).await;
     }
 
@@ -73,7 +72,6 @@ impl Caches {
             for (place, found) in found.into_iter().enumerate() {
                 found.with_context(|| format!("cache {place} does not hold document {id}"))?;
             }
-            self.cached_function(id);
         }
         Ok(())
     }
@@ -82,14 +80,14 @@ impl Caches {
     #[inline]
     #[must_use]
     pub fn quick(&self, id: u32) -> Option<Arc<Document>> {
-        self.quick.get(&*self.canonical[id as usize])
+        self.quick.get(self.canonical[id as usize].as_str())
     }
 
     /// A look into moka with a key that was rendered beforehand.
     #[inline]
     #[must_use]
     pub fn moka(&self, id: u32) -> Option<Arc<Document>> {
-        self.moka.get(&*self.canonical[id as usize])
+        self.moka.get(self.canonical[id as usize].as_str())
     }
 
     /// A near hit in a region whose keys are numbers.
@@ -110,7 +108,7 @@ impl Caches {
     #[inline]
     #[must_use]
     pub fn by_path(&self, id: u32) -> Option<Arc<Document>> {
-        ready(self.cache.get(self.paths[id as usize].as_str()).into_future())
+        ready(self.by_path.get(self.paths[id as usize].as_str()).into_future())
     }
 
     /// A near hit of a cached function.

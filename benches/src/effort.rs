@@ -13,7 +13,9 @@ pub(crate) struct Effort {
     pub(crate) remote_rounds: usize,
     /// How long each of those asks the server.
     pub(crate) remote_time: Duration,
-    /// Encodings and decodings a round.
+    /// Batches a round.
+    pub(crate) batches: u32,
+    /// How long each codec encodes, and decodes, a round.
     pub(crate) codec_time: Duration,
 }
 
@@ -23,6 +25,7 @@ impl Effort {
         near_reads: 200_000,
         remote_rounds: 7,
         remote_time: Duration::from_millis(60),
+        batches: 10,
         codec_time: Duration::from_millis(4),
     };
 
@@ -31,6 +34,7 @@ impl Effort {
         near_reads: 1_000_000,
         remote_rounds: 15,
         remote_time: Duration::from_millis(250),
+        batches: 40,
         codec_time: Duration::from_millis(20),
     };
 }

@@ -9,6 +9,7 @@ mod caches;
 mod contest;
 mod effort;
 mod near;
+mod remote;
 mod report;
 mod row;
 mod suite;

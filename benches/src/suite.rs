@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{effort::Effort, near, report, row::Row};
+use crate::{effort::Effort, near, remote, report, row::Row};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -30,6 +30,8 @@ pub struct Options {
 enum Part {
     /// Hits in the near tier and their allocations
     Near,
+    /// Reads from Redis, one by one and in batches
+    Remote,
 }
 
 /// Measures.
@@ -42,6 +44,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     if wanted(Part::Near) {
         rows.extend(near::run(effort)?);
+    }
+    if wanted(Part::Remote) {
+        rows.extend(remote::run(effort)?);
     }
     println!("{}", report::table(&rows));
     if options.only.is_none() {
