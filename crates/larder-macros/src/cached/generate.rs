@@ -6,7 +6,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
-use syn::{Attribute, FnArg, ItemFn, Pat};
+use syn::{Attribute, FnArg, ItemFn, Pat, spanned::Spanned};
 
 use super::{options::Options, returns::Returns, signature::Signature};
 use crate::{facade, template};
@@ -217,7 +217,9 @@ impl<'a> Generator<'a> {
         let parts = types.chain(this).chain(arguments.map(|argument| argument.name.to_token_stream()));
         let steps = parts.enumerate().map(|(index, part)| {
             let separator = (index > 0).then(|| quote!(__larder_key.separator();));
-            quote!(#separator __larder_key.part(&#part);)
+            // The argument's own place, for the message about a type that has no `KeyPart`.
+            let reference = quote::quote_spanned!(part.span()=> &#part);
+            quote!(#separator __larder_key.part(#reference);)
         });
         quote!(#(#steps)*)
     }

@@ -5,3 +5,4 @@ mod errors;
 mod keys;
 mod methods;
 mod options;
+mod ui;
