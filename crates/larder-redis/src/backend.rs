@@ -159,7 +159,7 @@ impl Backend for RedisBackend {
         let operation = "set_many";
         let mut answers = Answers::new(items.len());
         for (index, item) in items.iter().enumerate() {
-            let checked = self.check_value(operation, &item.key, &item.value).and_then(|()| life(item).map(drop));
+            let checked = self.check_value(operation, &item.key, &item.value).and_then(|()| check_options(item));
             if let Err(error) = checked {
                 answers.put(index, Err(error.with_key(&item.key)));
             }
@@ -333,6 +333,13 @@ pub(crate) fn life_of(operation: &'static str, ttl: Ttl) -> Result<Life> {
 
 fn life(item: &SetItem) -> Result<Life> {
     life_of("set_many", item.options.ttl)
+}
+
+fn check_options(item: &SetItem) -> Result<()> {
+    match item.options.condition {
+        Condition::Always | Condition::IfAbsent | Condition::IfPresent => life(item).map(drop),
+        _ => Err(unknown("set_many", "condition")),
+    }
 }
 
 fn is_removal(options: &SetOptions) -> bool {
