@@ -117,7 +117,8 @@ enum Phase {
 
 const CALM: Phase = Phase::Closed { faults: 0, last_fault: Tick::ZERO };
 
-/// A circuit breaker. See the [module](self) for its states.
+/// A circuit breaker without I/O: whoever has it passes in time and chance. Opens after faults in a row, lets one probe through
+/// after a pause that grows, and closes when that is answered.
 #[derive(Debug)]
 pub struct Breaker {
     settings: BreakerSettings,
