@@ -39,12 +39,14 @@ struct Overflow {
 
 impl KeyBuf {
     /// An empty key.
+    #[inline]
     #[must_use]
     pub fn new() -> Self {
         Self { text: ArrayString::new_const(), overflow: None }
     }
 
     /// A key that begins with canonical text, such as a region's prefix; it is taken as it is.
+    #[inline]
     #[must_use]
     pub fn with_prefix(prefix: &str) -> Self {
         let mut key = Self::new();
@@ -53,6 +55,7 @@ impl KeyBuf {
     }
 
     /// Renders a key behind a prefix: `prefix` is canonical text, empty or ending in `:`. O(length).
+    #[inline]
     #[must_use]
     pub fn render<K: ToKey + ?Sized>(prefix: &str, key: &K) -> Self {
         let mut buffer = Self::with_prefix(prefix);

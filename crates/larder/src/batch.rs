@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Key, Result, Target, ToKey};
+use larder_core::{Key, KeyBuf, Result, Target, ToKey};
 use larder_memory::AnyValue;
 
 use crate::{
@@ -27,7 +27,9 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
     let now = engine.timer.now();
     let mut missing = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        let key = place.render(key);
+        let mut buffer = KeyBuf::new();
+        place.render(key, &mut buffer);
+        let key = &buffer;
         let near =
             if place.region.strategy.tiers.uses_near() { engine.near_read(key.as_str(), now) } else { NearRead::Miss };
         match near {

@@ -232,7 +232,9 @@ pub fn lookup<V: Send + Sync + 'static>(
 ) -> Lookup<V> {
     on(cache, |cache| {
         let region = site.state(cache);
-        let mut key = KeyBuf::with_prefix(&region.prefix);
+        // Built in place: the buffer is too large to be moved for nothing.
+        let mut key = KeyBuf::new();
+        key.push_raw(&region.prefix);
         render(&mut key);
         key.finish();
         let engine = &cache.engine;
@@ -289,7 +291,7 @@ pub(crate) enum Typed<V> {
     Other,
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
     match value.downcast::<V>() {
         Ok(value) => Typed::Value(value),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Key, Result, ToKey};
+use larder_core::{Key, KeyBuf, Result, ToKey};
 use larder_flight::FlightId;
 
 use super::Place;
@@ -77,7 +77,9 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
         if !engine.is_enabled() {
             return Near::Found(None);
         }
-        let key = self.place.render(&self.key);
+        let mut buffer = KeyBuf::new();
+        self.place.render(&self.key, &mut buffer);
+        let key = &buffer;
         if !self.options.skip_near && region.strategy.tiers.uses_near() {
             let now = engine.timer.now();
             if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use larder_codec::AnyCodec;
-use larder_core::{Tag, Tick, ToKey};
+use larder_core::{KeyBuf, Tag, Tick, ToKey};
 use larder_flight::FlightId;
 
 use super::{Place, Slow, erase};
@@ -105,7 +105,9 @@ where
     fn near(&self) -> Near<V> {
         let Place { cache, region, .. } = self.place;
         let engine = &cache.engine;
-        let key = self.place.render(&self.key);
+        let mut buffer = KeyBuf::new();
+        self.place.render(&self.key, &mut buffer);
+        let key = &buffer;
         let reads = !self.options.skip_near && !self.options.force_refresh && region.strategy.tiers.uses_near();
         if reads && engine.is_enabled() {
             let now = engine.timer.now();

@@ -40,14 +40,19 @@ impl<'a> Place<'a> {
         Self { cache, region }
     }
 
-    /// The canonical key, on the stack.
+    /// The canonical key, on the stack. It is built where the caller wants it, since the buffer is too large to be moved
+    /// for nothing.
     #[inline]
-    pub(crate) fn render<K: ToKey + ?Sized>(&self, key: &K) -> KeyBuf {
-        KeyBuf::render(&self.region.prefix, key)
+    pub(crate) fn render<K: ToKey + ?Sized>(&self, key: &K, buffer: &mut KeyBuf) {
+        buffer.push_raw(&self.region.prefix);
+        key.write_key(buffer);
+        buffer.finish();
     }
 
     pub(crate) fn key<K: ToKey + ?Sized>(&self, key: &K) -> Key {
-        self.render(key).to_key()
+        let mut buffer = KeyBuf::new();
+        self.render(key, &mut buffer);
+        buffer.to_key()
     }
 }
 

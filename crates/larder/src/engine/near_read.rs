@@ -34,7 +34,7 @@ pub(crate) enum NearRead {
 }
 
 /// Judges an entry by deadlines and tags.
-#[inline]
+#[inline(always)]
 pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick) -> NearRead {
     let Some(entry) = entry else { return NearRead::Miss };
     if let Some(tags) = &entry.meta.tags
