@@ -88,7 +88,7 @@ async fn cache(arguments: &Arguments, namespace: &str) -> Result<Cache, Failure>
     let mut builder =
         Cache::builder().namespace(namespace).near_bytes(128 << 20).warn_below_hit_rate(smoke::NEEDED_HIT_RATE);
     if let Some(url) = &arguments.redis {
-        drop(url);
+        builder = builder.redis(url);
     }
     Ok(builder.build().await?)
 }

@@ -8,4 +8,5 @@ mod exchange;
 mod indicators;
 mod market;
 mod reference;
+mod service;
 mod workload;
