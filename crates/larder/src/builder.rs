@@ -208,8 +208,7 @@ impl CacheBuilder {
         let fallback = match backend {
             None => None,
             Some(primary) => {
-                let secondary =
-                    MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
+                let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
                 let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
                 let fallback = FallbackBackend::builder(primary, Arc::new(secondary))
                     .deadline(deadline)

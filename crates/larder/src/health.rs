@@ -151,7 +151,10 @@ impl Cache {
             remote: engine.remote.as_ref().map(|remote| RemoteHealth {
                 backend: remote.backend.name().to_owned(),
                 reachable: status == HealthStatus::Healthy,
-                breaker: engine.fallback.as_ref().map_or_else(String::new, |fallback| fallback.state().as_str().to_owned()),
+                breaker: engine
+                    .fallback
+                    .as_ref()
+                    .map_or_else(String::new, |fallback| fallback.state().as_str().to_owned()),
                 journal: engine.fallback.as_ref().map_or(0, |fallback| fallback.stats().journal),
                 bus_trusted: engine.coherence.is_trusted(),
                 last_fault,

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{
-    Backend, BackendExt, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions,
-    Status, Target, Ttl,
+    Backend, BackendExt, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem,
+    SetOptions, Status, Target, Ttl,
     envelope::{Header, Kind},
 };
 use larder_fallback::Deferred;

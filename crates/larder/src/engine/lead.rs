@@ -6,7 +6,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Tag, Tick};
 use larder_flight::Leader;
-use larder_memory::AnyValue;
+use larder_memory::{AnyValue, NearEntry};
 use larder_strategy::Plan;
 
 use super::{
@@ -62,11 +62,10 @@ pub(crate) async fn lead(
     let began = engine.tags.epoch();
     let now = engine.timer.now();
     let mut at_hand = None;
-    let takes_fresh = refresh_of.is_none() && !request.options.force_refresh;
     if request.reads_near() {
         match engine.near_read(request.key.as_str(), now) {
-            // Somebody filled it between this caller's miss and its lead.
-            NearRead::Fresh(entry) if takes_fresh && request.ops.accepts(&entry.value) => {
+            // Somebody filled or refreshed it between this caller's look and its lead.
+            NearRead::Fresh(entry) if takes(&entry, &request, refresh_of) => {
                 drop(leader.finish(found(&entry.value, answer(&entry, now))));
                 return;
             }
@@ -113,6 +112,12 @@ pub(crate) async fn lead(
             }
         }
     }
+}
+
+/// Whether a fresh near entry spares the load: not a forced one, and for a refresh only one that is newer.
+fn takes(entry: &NearEntry<Meta>, request: &LoadRequest, refresh_of: Option<Tick>) -> bool {
+    let newer = refresh_of.is_none_or(|fresh_until| entry.fresh_until > fresh_until);
+    newer && !request.options.force_refresh && request.ops.accepts(&entry.value)
 }
 
 /// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is

@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
-    Atomic, Backend, BackendExt, Clock, Each, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, SetOutcome,
-    Tag, Ttl, UnixMillis,
+    Atomic, Backend, BackendExt, Clock, Each, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions,
+    SetOutcome, Tag, Ttl, UnixMillis,
     envelope::{CodecId, Header, Kind, TagVersion},
 };
 use larder_memory::AnyValue;

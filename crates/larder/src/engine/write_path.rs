@@ -148,16 +148,13 @@ impl Engine {
         region.counters.add(Event::Delete, keys.len() as u64);
         let near: Vec<bool> = keys.iter().map(|key| self.forget(key)).collect();
         let deadline = region.strategy.remote_deadline;
-        let answers = match self.within(deadline, async { Ok(self.store().delete_many(keys).await) }).await {
-            Ok(answers) => answers,
-            Err(error) => return Err(error),
-        };
+        let answers = self.within(deadline, async { Ok(self.store().delete_many(keys).await) }).await;
         // Somebody may have fetched the old value between the first fence and the removal.
         for key in keys {
             self.forget(key);
         }
         let mut removed = 0;
-        for (near, remote) in near.into_iter().zip(answers) {
+        for (near, remote) in near.into_iter().zip(answers?) {
             // A removal that is only remembered will happen before anybody reads the key again.
             let (remote, _deferred) = super::tally(vec![remote])?;
             removed += u64::from(remote > 0 || near);
