@@ -1,6 +1,6 @@
 //! One run of one case: its keys, its time, and what it asserts again and again.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use larder_core::{
@@ -128,21 +128,27 @@ impl Case {
     /// If it has not.
     pub async fn assert_remaining(&self, key: &Key, ttl: Duration) {
         let remaining = self.remaining(key).await;
-        self.assert_is_left(remaining, ttl);
+        self.assert_is_left_of(&format_args!("the life of {key}"), remaining, ttl);
     }
 
     /// Asserts it of an answer.
     ///
     /// # Panics
     /// If it does not hold.
+    #[track_caller]
     pub fn assert_is_left(&self, remaining: Option<Remaining>, ttl: Duration) {
+        self.assert_is_left_of(&"a key's life", remaining, ttl);
+    }
+
+    #[track_caller]
+    fn assert_is_left_of(&self, what: &dyn fmt::Display, remaining: Option<Remaining>, ttl: Duration) {
         if self.fixture.clock.is_some() {
-            assert_eq!(remaining, Some(Remaining::For(ttl)));
+            assert_eq!(remaining, Some(Remaining::For(ttl)), "{what}");
             return;
         }
-        let left = remaining.expect("the key is there").duration().expect("the key expires");
+        let Some(Remaining::For(left)) = remaining else { panic!("{what} is {remaining:?} instead of {ttl:?}") };
         // A case is over long before; what is more than half gone was measured in the wrong unit.
-        assert!(left <= ttl && left > ttl / 2, "{left:?} are left of {ttl:?}");
+        assert!(left <= ttl && left > ttl / 2, "{what}: {left:?} are left of {ttl:?}");
     }
 
     /// Asserts that a key does not expire.

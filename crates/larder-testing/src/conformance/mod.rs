@@ -21,9 +21,10 @@
 //! # fn main() {}
 //! ```
 //!
-//! Each case has a fixture and a prefix for its keys to itself, so cases may share a server. Where the backend goes by a
-//! [`ManualClock`](crate::ManualClock) the cases check deadlines to the millisecond; else they give short lives and wait until they see
-//! the key go. A power that the fixture does not declare must not be there, and the other way round.
+//! Each case has a fixture and a prefix for its keys to itself, so cases may share a server. Where the backend goes by
+//! a [`ManualClock`](crate::ManualClock) the cases check deadlines to the millisecond; else they give short lives and
+//! wait until they see the key go. A power that the fixture does not declare must not be there, and the other way
+//! round.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! What a backend says of itself, and its optional powers as a whole. That those are there which the fixture declares is
-//! checked before every case.
+//! What a backend says of itself, and its optional powers as a whole. That those are there which the fixture declares
+//! is checked before every case.
 
 use std::time::Duration;
 

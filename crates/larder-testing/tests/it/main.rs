@@ -2,6 +2,7 @@
 
 mod conformance;
 mod faulty;
+mod flaws;
 mod glob;
 mod proxy;
 mod redis_server;
