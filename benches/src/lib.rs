@@ -6,8 +6,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the measurements talk to the person who runs them")]
 
 mod caches;
+mod codecs;
 mod contest;
 mod effort;
+pub mod market;
 mod near;
 mod remote;
 mod report;

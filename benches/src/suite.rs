@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{effort::Effort, near, remote, report, row::Row};
+use crate::{codecs, effort::Effort, near, remote, report, row::Row};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -32,6 +32,8 @@ enum Part {
     Near,
     /// Reads from Redis, one by one and in batches
     Remote,
+    /// Encoding and decoding of entries, and their sizes
+    Codecs,
 }
 
 /// Measures.
@@ -47,6 +49,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Remote) {
         rows.extend(remote::run(effort)?);
+    }
+    if wanted(Part::Codecs) {
+        rows.extend(codecs::run(effort)?);
     }
     println!("{}", report::table(&rows));
     if options.only.is_none() {
