@@ -235,6 +235,14 @@ impl Cache {
             .is_some()
     }
 
+    /// Whether the key is there, in either tier.
+    ///
+    /// # Errors
+    /// Those of the remote tier.
+    pub async fn try_exists<K: ToKey>(&self, key: K) -> Result<bool> {
+        Ok(self.try_ttl(key).await?.is_some())
+    }
+
     /// How long a key has left; `None` if it is not there.
     pub async fn ttl<K: ToKey>(&self, key: K) -> Option<Remaining> {
         self.try_ttl(key).await.unwrap_or_else(|error| {

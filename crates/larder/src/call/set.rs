@@ -218,6 +218,11 @@ impl Cache {
         TrySet::new(self.set(key, value))
     }
 
+    /// Writes a value if the key is absent; `.await` gives `Result<SetOutcome>`.
+    pub fn try_add<K: ToKey, V: Cacheable>(&self, key: K, value: V) -> TrySet<'_, K> {
+        self.try_set(key, value).only_if_absent()
+    }
+
     /// Writes a value if the key is absent; `.await` answers whether it was.
     pub fn add<K: ToKey, V: Cacheable>(&self, key: K, value: V) -> Set<'_, K> {
         self.set(key, value).only_if_absent()
