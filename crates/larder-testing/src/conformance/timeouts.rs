@@ -11,7 +11,8 @@ pub async fn a_value_is_gone_after_its_life(case: &Case) {
     let (key, lasting) = (case.key("k"), case.key("lasting"));
     case.put(&lasting, "stays", SetOptions::new()).await;
     case.put(&key, "goes", SetOptions::new().ttl(SHORT)).await;
-    case.assert_value(&key, "goes").await;
+    // In real time it may be gone by now, if the machine is busy with other things.
+    assert!(case.get(&key).await.is_none_or(|value| value == "goes"));
     case.expire(&key, SHORT).await;
     assert_eq!(case.backend().get_with_ttl(&key).await.unwrap(), None);
     assert!(!case.backend().exists(&key).await.unwrap());
