@@ -8,4 +8,5 @@ mod conformance;
 mod errors;
 mod outage;
 mod scan;
+mod scripts;
 mod server;
