@@ -21,11 +21,13 @@ fn measure<V: Serialize + DeserializeOwned>(criterion: &mut Criterion, what: &st
             [(Compression::none(), "none"), (Compression::lz4(), "lz4"), (Compression::zstd(), "zstd")]
         {
             let header = Header::new(Kind::Value, codec.id());
-            let encode = |value: &V| encode_entry(header.clone(), value, codec, compression).expect("it can be encoded");
+            let encode =
+                |value: &V| encode_entry(header.clone(), value, codec, compression).expect("it can be encoded");
             let entry = encode(value);
             let name = format!("{}, {name}", codec.id().name());
             group.throughput(Throughput::Bytes(entry.len() as u64));
-            group.bench_function(BenchmarkId::new("encode", &name), |bencher| bencher.iter(|| encode(black_box(value))));
+            group
+                .bench_function(BenchmarkId::new("encode", &name), |bencher| bencher.iter(|| encode(black_box(value))));
             group.bench_function(BenchmarkId::new("decode", &name), |bencher| {
                 bencher.iter(|| decode_entry::<V>(black_box(&entry), 0).expect("it can be decoded"));
             });

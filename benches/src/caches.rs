@@ -8,7 +8,7 @@ use larder::{Cache, Region, cached};
 use crate::workload::{Document, KEYS, ready};
 
 /// How large the values are.
-const VALUE_BYTES: usize = 1024;
+pub(crate) const VALUE_BYTES: usize = 1024;
 
 /// Longer than any run.
 const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -76,11 +76,24 @@ impl Caches {
         Ok(())
     }
 
+    /// A key as the near tier holds it.
+    #[cfg(feature = "rivals")]
+    pub(crate) fn canonical(&self, id: u32) -> &str {
+        &self.canonical[id as usize]
+    }
+
     /// A look into `quick_cache` with a key that was rendered beforehand.
     #[inline]
     #[must_use]
     pub fn quick(&self, id: u32) -> Option<Arc<Document>> {
         self.quick.get(self.canonical[id as usize].as_str())
+    }
+
+    /// A look into `quick_cache` by an application that has a number and has to render its key.
+    #[inline]
+    #[must_use]
+    pub fn quick_formatted(&self, id: u32) -> Option<Arc<Document>> {
+        self.quick.get(format!("larder:documents:{id}").as_str())
     }
 
     /// A look into moka with a key that was rendered beforehand.

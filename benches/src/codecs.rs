@@ -80,7 +80,8 @@ fn measure<V: Serialize + DeserializeOwned>(what: &str, value: &V, ways: &[Way],
     let decoded = compete(effort.rounds, ways.iter().zip(&entries).map(decoding).collect())?;
 
     let timed = |verb: &str, series: &[Series]| -> Vec<Row> {
-        let row = |one: &Series| Row::compare(format!("{verb} {what}, {}", one.name), "ns", one, &series[0], Budget::None);
+        let row =
+            |one: &Series| Row::compare(format!("{verb} {what}, {}", one.name), "ns", one, &series[0], Budget::None);
         series.iter().map(row).collect()
     };
     let mut rows = timed("encode", &encoded);

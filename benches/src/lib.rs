@@ -11,8 +11,11 @@ mod contest;
 mod effort;
 pub mod market;
 mod near;
+mod reasons;
 mod remote;
 mod report;
+#[cfg(feature = "rivals")]
+mod rivals;
 mod row;
 mod suite;
 pub mod workload;

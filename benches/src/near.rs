@@ -4,6 +4,8 @@ use std::{hint::black_box, sync::Barrier, thread, time::Instant};
 
 use anyhow::Result;
 
+#[cfg(feature = "rivals")]
+use crate::rivals::contestants as rivals;
 use crate::{
     caches::Caches,
     contest::{Contestant, Series, compete},
@@ -12,7 +14,7 @@ use crate::{
     workload::Reads,
 };
 
-/// How many times as long as quick_cache's own `get` a hit may take.
+/// How many times as long as `quick_cache`'s own `get` a hit may take.
 const BY_KEY: Budget = Budget::RatioAtMost(1.4);
 const BY_ATTRIBUTE: Budget = Budget::RatioAtMost(1.7);
 /// The same for moka.
@@ -29,29 +31,45 @@ pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+#[cfg(not(feature = "rivals"))]
+#[expect(clippy::unnecessary_wraps, reason = "with rivals it can fail")]
+fn rivals<'a>(_caches: &'a Caches, _near: &Near<'a>) -> Result<Vec<(usize, Contestant<'a>)>> {
+    Ok(Vec::new())
+}
+
 fn hits(caches: &Caches, reads: &Reads, threads: usize, effort: Effort) -> Result<Vec<Row>> {
     let near = Near { reads, threads, count: effort.near_reads };
-    let contestants = vec![
+    let mut contestants = vec![
         near.contestant("quick_cache", |id| drop(black_box(caches.quick(id)))),
         near.contestant("moka::sync", |id| drop(black_box(caches.moka(id)))),
+        near.contestant("quick_cache and format!", |id| drop(black_box(caches.quick_formatted(id)))),
         near.contestant("by number", |id| drop(black_box(caches.by_number(id)))),
         near.contestant("by pair", |id| drop(black_box(caches.by_pair(id)))),
         near.contestant("by path", |id| drop(black_box(caches.by_path(id)))),
         near.contestant("#[cached]", |id| drop(black_box(caches.cached_function(id)))),
     ];
-    let series = compete(effort.rounds, contestants)?;
-    let [quick, moka, ours @ ..] = series.as_slice() else { unreachable!("two baselines come first") };
+    let own = contestants.len();
+    let (counterparts, rivals): (Vec<usize>, Vec<_>) = rivals(caches, &near)?.into_iter().unzip();
+    contestants.extend(rivals);
+    let mut series = compete(effort.rounds, contestants)?;
+    let others = series.split_off(own);
+    let [quick, moka, formatted, ours @ ..] = series.as_slice() else { unreachable!("three baselines come first") };
     let named = ["Region<u64, _>::get", "Region<(_, u64), _>::get", "Cache::get(&str)", "#[cached] async fn"];
-    let mut rows = Vec::new();
+    // What the first of ours does, without Larder.
+    let mut rows = vec![near.row(named[0], &ours[0], formatted, Budget::None)];
     for (what, series) in named.into_iter().zip(ours) {
         let budget = if what.starts_with("#[cached]") { BY_ATTRIBUTE } else { BY_KEY };
         rows.push(near.row(what, series, quick, budget));
         rows.push(near.row(what, series, moka, BESIDE_MOKA));
     }
+    for (counterpart, other) in counterparts.into_iter().zip(&others) {
+        rows.push(near.row(named[counterpart], &ours[counterpart], other, Budget::None));
+    }
     Ok(rows)
 }
 
-struct Near<'a> {
+/// How near hits are measured.
+pub(crate) struct Near<'a> {
     reads: &'a Reads,
     threads: usize,
     count: usize,
@@ -59,7 +77,7 @@ struct Near<'a> {
 
 impl<'a> Near<'a> {
     /// Nanoseconds a hit takes, on the slowest of the threads.
-    fn contestant(&self, name: &str, hit: impl Fn(u32) + Sync + 'a) -> Contestant<'a> {
+    pub(crate) fn contestant(&self, name: &str, hit: impl Fn(u32) + Sync + 'a) -> Contestant<'a> {
         let Self { reads, threads, count } = *self;
         Contestant::new(name, move || Ok(nanos_a_hit(reads, threads, count, &hit)))
     }

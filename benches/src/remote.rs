@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bb8_redis::{RedisConnectionManager, bb8};
 use larder::Cache;
-use larder_core::Backend;
+use larder_core::{Backend, BackendExt, GetOptions, Key};
 use larder_redis::{RedisBackend, RedisConfig};
 use larder_strategy::{Strategy, Tiers};
 use larder_testing::RedisServer;
@@ -31,6 +31,7 @@ const POOL: u32 = 50;
 
 /// Keys of one `get_many`.
 const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 1024;
 
 /// Longer than any run.
 const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -46,6 +47,7 @@ const CALLERS: [usize; 4] = [1, 16, 64, 256];
 /// A server, and everything that asks it.
 struct Clients {
     cache: Cache,
+    backend: Arc<dyn Backend>,
     raw: MultiplexedConnection,
     pool: bb8::Pool<RedisConnectionManager>,
     tested_pool: bb8::Pool<RedisConnectionManager>,
@@ -60,10 +62,11 @@ impl Clients {
         let backend: Arc<dyn Backend> = Arc::new(RedisBackend::connect(config).await?);
         // Both tiers off the near one: neither a single read nor a batch may find its values there.
         let strategy = Strategy::new("benches", TTL).tiers(Tiers::Remote).remote_deadline(PATIENCE);
-        let cache = Cache::builder().backend(backend).strategy(strategy).build().await?;
+        let cache = Cache::builder().backend(Arc::clone(&backend)).strategy(strategy).build().await?;
         let client = redis::Client::open(server.url())?;
         Ok(Self {
             cache,
+            backend,
             raw: client.get_multiplexed_async_connection().await?,
             pool: pool(&server, false).await?,
             tested_pool: pool(&server, true).await?,
@@ -106,14 +109,21 @@ pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
         runtime.block_on(clients.fill(bytes, keys))?;
         for callers in CALLERS {
             eprintln!("remote hits, {size}, {callers} caller(s)");
-            let asked = Asked { runtime: &runtime, clients: &clients, bytes, size, keys, callers, time: effort.remote_time };
+            let asked =
+                Asked { runtime: &runtime, clients: &clients, bytes, size, keys, callers, time: effort.remote_time };
             rows.extend(asked.rows(effort.remote_rounds)?);
         }
     }
-    eprintln!("get_many of {BATCH}");
-    rows.extend(batches(&runtime, &clients, effort)?);
-    drop(clients);
     Ok(rows)
+}
+
+/// `get_many` beside MGET.
+pub(crate) fn run_batches(effort: Effort) -> Result<Vec<Row>> {
+    eprintln!("get_many of {BATCH}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let clients = Arc::new(runtime.block_on(Clients::start())?);
+    runtime.block_on(clients.fill(BATCH_BYTES, BATCH))?;
+    batches(&runtime, &clients, effort)
 }
 
 /// One size of values, asked for by so many callers at once.
@@ -130,29 +140,45 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn rows(&self, rounds: usize) -> Result<Vec<Row>> {
         let bytes = self.bytes;
-        let contestants = vec![
+        let mut contestants = vec![
             self.contestant("larder", move |clients, index| async move {
-                clients.cache.get::<_, Document>(key(bytes, index)).skip_near().await.context("a read of Larder's missed")
+                clients
+                    .cache
+                    .get::<_, Document>(key(bytes, index))
+                    .skip_near()
+                    .await
+                    .context("a read of Larder's missed")
             }),
             self.contestant("one multiplexed connection", move |clients, index| async move {
-                decoded(clients.raw.clone().get(plain_key(bytes, index)).await?)
+                decoded(&clients.raw.clone().get::<_, Vec<u8>>(plain_key(bytes, index)).await?)
             }),
             self.contestant("bb8 pool of 50", move |clients, index| async move {
-                decoded(clients.pool.get().await?.get(plain_key(bytes, index)).await?)
+                decoded(&clients.pool.get().await?.get::<_, Vec<u8>>(plain_key(bytes, index)).await?)
             }),
             self.contestant("bb8 pool of 50, tested at checkout", move |clients, index| async move {
-                decoded(clients.tested_pool.get().await?.get(plain_key(bytes, index)).await?)
+                decoded(&clients.tested_pool.get().await?.get::<_, Vec<u8>>(plain_key(bytes, index)).await?)
             }),
         ];
-        let series = compete(rounds, contestants)?;
         let is_budgeted = (self.callers, self.bytes) == (64, 1024);
+        if is_budgeted {
+            contestants.push(self.contestant("RedisBackend alone", move |clients, index| async move {
+                let found = clients.backend.get(&Key::new(&plain_key(bytes, index))).await?;
+                decoded(&found.context("a read of the backend's missed")?)
+            }));
+        }
+        let series = compete(rounds, contestants)?;
         let budget = |limit| if is_budgeted { Budget::RatioAtLeast(limit) } else { Budget::None };
         let callers = if self.callers == 1 { "1 caller".to_owned() } else { format!("{} callers", self.callers) };
         let row = |baseline: usize, budget| {
             let name = format!("remote hit, {}, {callers}, beside {}", self.size, series[baseline].name);
             Row::compare(name, "hits/s", &series[0], &series[baseline], budget)
         };
-        Ok(vec![row(1, budget(0.9)), row(2, budget(3.0)), row(3, Budget::None)])
+        let mut rows = vec![row(1, budget(0.9)), row(2, budget(3.0)), row(3, Budget::None)];
+        rows.extend(series.get(4).map(|backend| {
+            let name = format!("remote read by {}, {}, {callers}, beside {}", backend.name, self.size, series[1].name);
+            Row::compare(name, "hits/s", backend, &series[1], Budget::None)
+        }));
+        Ok(rows)
     }
 
     /// Hits a second of all callers together.
@@ -168,8 +194,8 @@ impl Asked<'_> {
     }
 }
 
-fn decoded(bytes: Vec<u8>) -> Result<Arc<Document>> {
-    Ok(Arc::new(rmp_serde::from_slice(&bytes)?))
+fn decoded(bytes: &[u8]) -> Result<Arc<Document>> {
+    Ok(Arc::new(rmp_serde::from_slice(bytes)?))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 reads")]
@@ -216,7 +242,7 @@ where
 
 /// `get_many` beside MGET, with and without decoding what it answers.
 fn batches(runtime: &Runtime, clients: &Arc<Clients>, effort: Effort) -> Result<Vec<Row>> {
-    let bytes = SIZES[1].0;
+    let bytes = BATCH_BYTES;
     let keys: Vec<String> = (0..BATCH).map(|index| key(bytes, index)).collect();
     let plain: Vec<String> = (0..BATCH).map(|index| plain_key(bytes, index)).collect();
     let times = effort.batches;
@@ -235,18 +261,26 @@ fn batches(runtime: &Runtime, clients: &Arc<Clients>, effort: Effort) -> Result<
     };
     let decoding = || {
         let found = runtime.block_on(mget())?;
-        Ok(found.into_iter().map(decoded).collect::<Result<Vec<_>>>()?.len())
+        Ok(found.iter().map(|bytes| decoded(bytes)).collect::<Result<Vec<_>>>()?.len())
+    };
+    let backend_keys: Vec<Key> = plain.iter().map(|key| Key::new(key.as_str())).collect();
+    let backend = || {
+        let found = runtime.block_on(clients.backend.get_many(&backend_keys, GetOptions::new()));
+        Ok(found.into_iter().filter(|found| matches!(found, Ok(Some(_)))).count())
     };
     let bare = || Ok(runtime.block_on(mget())?.len());
     let contestants = vec![
         Contestant::new("larder", || timed("get_many", &larder)),
         Contestant::new("MGET", || timed("MGET", &bare)),
         Contestant::new("MGET and decoding", || timed("MGET", &decoding)),
+        Contestant::new("RedisBackend alone", || timed("get_many", &backend)),
     ];
     let series = compete(effort.remote_rounds, contestants)?;
     let row = |baseline: usize| {
         let name = format!("get_many of {BATCH} keys, 1 KiB, beside {}", series[baseline].name);
         Row::compare(name, "us/batch", &series[0], &series[baseline], Budget::RatioAtMost(1.3))
     };
-    Ok(vec![row(1), row(2)])
+    let name = format!("get_many of {BATCH} keys by {}, 1 KiB, beside {}", series[3].name, series[1].name);
+    let alone = Row::compare(name, "us/batch", &series[3], &series[1], Budget::None);
+    Ok(vec![row(1), row(2), alone])
 }

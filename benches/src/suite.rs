@@ -30,8 +30,10 @@ pub struct Options {
 enum Part {
     /// Hits in the near tier and their allocations
     Near,
-    /// Reads from Redis, one by one and in batches
+    /// Reads from Redis
     Remote,
+    /// Reads of many keys from Redis at once
+    Batches,
     /// Encoding and decoding of entries, and their sizes
     Codecs,
 }
@@ -49,6 +51,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Remote) {
         rows.extend(remote::run(effort)?);
+    }
+    if wanted(Part::Batches) {
+        rows.extend(remote::run_batches(effort)?);
     }
     if wanted(Part::Codecs) {
         rows.extend(codecs::run(effort)?);

@@ -50,7 +50,11 @@ impl Reads {
     /// # Panics
     /// Never: the law's parameters are valid.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ranks are whole numbers from 1 to KEYS")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "ranks are whole numbers from 1 to KEYS"
+    )]
     pub fn draw() -> Self {
         let law = Zipf::new(f64::from(KEYS), EXPONENT).expect("a valid law");
         let mut random = Pcg64::seed_from_u64(SEED);
