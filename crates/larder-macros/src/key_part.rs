@@ -1,10 +1,10 @@
 //! `#[derive(KeyPart)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Data, DeriveInput, Field, Fields, Ident, Result, parse_quote};
+use syn::{Data, DeriveInput, Field, Fields, Ident, Result, parse_quote, spanned::Spanned};
 
-use crate::facade;
+use crate::{facade, template};
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
     syn::parse2(item).and_then(|input| try_expand(&input)).unwrap_or_else(|error| error.to_compile_error())
@@ -71,7 +71,8 @@ fn arm(path: &TokenStream, fields: &Fields, variant: Option<&str>) -> Result<Tok
     let mut patterns = Vec::new();
     let mut parts: Vec<Ident> = Vec::new();
     for (index, field) in fields.iter().enumerate() {
-        let binding = format_ident!("__larder_{index}");
+        // The field's own place, for the message about a type that has no `KeyPart`.
+        let binding = format_ident!("__larder_{index}", span = field.ty.span().resolved_at(Span::call_site()));
         let skipped = is_skipped(field)?;
         let bound = if skipped { quote!(_) } else { quote!(#binding) };
         patterns.push(match &field.ident {
@@ -93,9 +94,12 @@ fn arm(path: &TokenStream, fields: &Fields, variant: Option<&str>) -> Result<Tok
         let part = &parts[0];
         quote!(__larder_key.part(#part);)
     } else if let (Some(variant), true) = (variant, parts.is_empty()) {
-        quote!(__larder_key.part(#variant);)
+        name(variant)
     } else {
-        let head = variant.map(|variant| quote!(__larder_key.part(#variant); __larder_key.push_raw("%,");));
+        let head = variant.map(|variant| {
+            let name = name(variant);
+            quote!(#name __larder_key.push_raw("%,");)
+        });
         quote! {
             __larder_key.push_raw("%(");
             #head
@@ -104,6 +108,15 @@ fn arm(path: &TokenStream, fields: &Fields, variant: Option<&str>) -> Result<Tok
         }
     };
     Ok(quote!(#pattern => { #write }))
+}
+
+/// A variant's name as a part.
+fn name(variant: &str) -> TokenStream {
+    if template::is_plain(variant) {
+        quote!(__larder_key.push_raw(#variant);)
+    } else {
+        quote!(__larder_key.part(#variant);)
+    }
 }
 
 fn is_skipped(field: &Field) -> Result<bool> {

@@ -16,7 +16,10 @@ use proc_macro::TokenStream;
 /// On an `async fn` in both tiers, with one load per key however many callers wait; on a plain `fn` in the near tier.
 /// Functions may return `T`, `Option<T>` or `Result<T, E>`, each with `Arc<T>` in place of `T`: an `Arc` is handed out
 /// as it is, a `T` is cloned. `None` is not cached unless `cache_none` says for how long, an error not unless
-/// `negative_ttl` does.
+/// `negative_ttl` does. The kind is told by the type's name: an alias such as `io::Result<T>` is a `Result`, and one that
+/// is not called so is a value.
+///
+/// It stands on free functions and on methods that take `&self`, not on those of a trait.
 ///
 /// ```
 /// # use larder::cached;
@@ -36,8 +39,10 @@ use proc_macro::TokenStream;
 /// ```
 ///
 /// # Key
-/// Without `key` or `key_fn`: module, function, signature, then every argument. An argument that has no
+/// Without `key` or `key_fn`: module, function, signature, generic parameters, then every argument. An argument that has no
 /// [`KeyPart`](derive@KeyPart) must be left out with `skip(name)`; so must `self`, where it is not part of the key.
+/// With `key` or `key_fn` the key is what they say and nothing else: two functions of one region that make the same key
+/// share its entry.
 ///
 /// # Options
 /// | option | meaning |
@@ -52,7 +57,7 @@ use proc_macro::TokenStream;
 /// | `region = "api:binance"` | what the key stands below; the strategy's region without it |
 /// | `tags = ["symbol:{symbol}"]` | what entries are invalidated together by |
 /// | `condition = \|value\| ..` | a value that does not meet it is returned and not stored |
-/// | `cache_none = "10s"` | how long `None` is cached |
+/// | `cache_none = "10s"` | how long `None` is cached; without a time as long as a value |
 /// | `negative_ttl = "5s"` | how long an error is remembered, in the near tier |
 /// | `hard_timeout = "2s"` | how long a caller waits; the error type needs `From<larder::LoadFault>` |
 /// | `version = 2` | a change makes all stored entries misses |
@@ -64,12 +69,12 @@ use proc_macro::TokenStream;
 ///
 /// # Companion
 /// A function `f` gets a type of its own name with `f::cache_info()`, `f::cache_clear().await`, `f::cache_key(..)`,
-/// `f::outcome(..).await` (the value with its provenance) and `f::uncached(..)`. A method gets `NAME_cache_info` and
-/// `NAME_cache_clear` beside it if `companion = NAME` is given.
+/// `f::outcome(..).await` (the value with its provenance) and `f::uncached(..)`. A method gets `NAME_cache_info`,
+/// `NAME_cache_clear`, `NAME_cache_key`, `NAME_outcome` and `NAME_uncached` beside it if `companion = NAME` is given.
 ///
 /// # Errors that callers share
-/// Each caller gets an error of its own: a clone where the type is `Clone`, else one made by `From<larder::SharedError>`;
-/// where there is neither, one caller gets it and the others load anew. A load that times out or asks for its own key is
+/// Each caller gets an error of its own: a clone where the type is `Clone`, else one made by `From<larder::SharedError>`
+/// (which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have); where there is neither, one caller gets it and the others load anew. A load that times out or asks for its own key is
 /// told through `From<larder::LoadFault>`; without that there is no time-out, the function runs uncached, and a panic
 /// goes on in the callers.
 #[proc_macro_attribute]

@@ -96,6 +96,8 @@ fn hole(inside: &str, span: Span) -> Result<Hole> {
 /// Statements that render a template into `buffer`.
 pub(crate) fn render(pieces: &[Piece], buffer: &TokenStream) -> TokenStream {
     let steps = pieces.iter().map(|piece| match piece {
+        // No scan for escapes at run time where there is certainly none.
+        Piece::Literal(text) if is_plain(text) => quote!(#buffer.push_raw(#text);),
         Piece::Literal(text) => quote!(#buffer.path(#text);),
         Piece::Hole(hole) => {
             let expr = &hole.expr;
@@ -103,6 +105,20 @@ pub(crate) fn render(pieces: &[Piece], buffer: &TokenStream) -> TokenStream {
         }
     });
     quote!(#(#steps)*)
+}
+
+/// Whether a text holds only characters that no key escapes.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.'))
+}
+
+/// The template's text without the doubling of braces.
+pub(crate) fn plain(pieces: &[Piece]) -> String {
+    let texts = pieces.iter().map(|piece| match piece {
+        Piece::Literal(text) => text.clone(),
+        Piece::Hole(hole) => format!("{{{}}}", hole.root),
+    });
+    texts.collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// What can be cached in both tiers: serde in both directions, shared between threads, without borrowed data.
 /// Implemented for every such type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored in the remote tier",
+    label = "needs serde in both directions, and no borrowed data",
+    note = "derive serde's `Serialize` and `Deserialize`, or use the near tier alone: `#[cached(near)]`, `cache.near()`"
+)]
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for V {}

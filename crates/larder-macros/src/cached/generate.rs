@@ -6,21 +6,21 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
-use syn::{Attribute, FnArg, ItemFn, Pat, spanned::Spanned};
+use syn::{Attribute, FnArg, ItemFn, Pat, Token, punctuated::Punctuated};
 
 use super::{options::Options, returns::Returns, signature::Signature};
 use crate::{facade, template};
 
 pub(crate) struct Generator<'a> {
-    function: &'a ItemFn,
-    options: &'a Options,
-    signature: &'a Signature,
-    returns: &'a Returns,
-    larder: TokenStream,
-    private: TokenStream,
-    site: Ident,
-    uncached: Ident,
-    outcome: Ident,
+    pub(super) function: &'a ItemFn,
+    pub(super) options: &'a Options,
+    pub(super) signature: &'a Signature,
+    pub(super) returns: &'a Returns,
+    pub(super) larder: TokenStream,
+    pub(super) private: TokenStream,
+    pub(super) site: Ident,
+    pub(super) uncached: Ident,
+    pub(super) outcome: Ident,
 }
 
 impl<'a> Generator<'a> {
@@ -53,22 +53,22 @@ impl<'a> Generator<'a> {
     }
 
     /// `Self::name` or `name`.
-    fn sibling(&self, name: &Ident) -> TokenStream {
+    pub(super) fn sibling(&self, name: &Ident) -> TokenStream {
         if self.signature.has_self { quote!(Self::#name) } else { quote!(#name) }
     }
 
     /// The arguments as they are passed on, `self` first.
-    fn passed(&self) -> Vec<TokenStream> {
+    pub(super) fn passed(&self) -> Vec<TokenStream> {
         let names = self.signature.arguments.iter().map(|argument| argument.name.to_token_stream());
         self.signature.has_self.then(|| quote!(self)).into_iter().chain(names).collect()
     }
 
-    fn awaited(&self, call: &TokenStream) -> TokenStream {
+    pub(super) fn awaited(&self, call: &TokenStream) -> TokenStream {
         if self.signature.is_async { quote!(#call.await) } else { quote!(#call) }
     }
 
     /// The type parameters, for calling a generic sibling.
-    fn turbofish(&self) -> TokenStream {
+    pub(super) fn turbofish(&self) -> TokenStream {
         let parameters = self.function.sig.generics.params.iter().filter_map(|parameter| match parameter {
             syn::GenericParam::Type(ty) => Some(ty.ident.to_token_stream()),
             syn::GenericParam::Const(constant) => Some(constant.ident.to_token_stream()),
@@ -79,7 +79,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Attributes that decide whether the function is there at all.
-    fn cfgs(&self) -> Vec<&Attribute> {
+    pub(super) fn cfgs(&self) -> Vec<&Attribute> {
         self.function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect()
     }
 
@@ -112,16 +112,10 @@ impl<'a> Generator<'a> {
 
     fn outcome(&self) -> TokenStream {
         let cfgs = self.cfgs();
-        let larder = &self.larder;
         let mut sig = self.function.sig.clone();
         sig.ident = self.outcome.clone();
         sig.inputs = plain_inputs(&sig.inputs);
-        let value = self.returns.handed_out();
-        let outcome = quote!(#larder::Outcome<#value>);
-        let output = match &self.returns.error {
-            Some(error) => quote!(::core::result::Result<#outcome, #error>),
-            None => outcome,
-        };
+        let output = self.outcome_output();
         sig.output = syn::parse_quote!(-> #output);
         let body = self.outcome_body();
         quote! {
@@ -131,6 +125,15 @@ impl<'a> Generator<'a> {
             #sig {
                 #body
             }
+        }
+    }
+
+    /// What the function returns, with its provenance.
+    pub(super) fn outcome_output(&self) -> TokenStream {
+        let (larder, value) = (&self.larder, self.returns.handed_out());
+        match &self.returns.error {
+            Some(error) => quote!(::core::result::Result<#larder::Outcome<#value>, #error>),
+            None => quote!(#larder::Outcome<#value>),
         }
     }
 
@@ -180,7 +183,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn cache(&self) -> TokenStream {
+    pub(super) fn cache(&self) -> TokenStream {
         let larder = &self.larder;
         match &self.options.cache {
             Some(cache) => quote!(::core::option::Option::<&#larder::Cache>::Some(#cache)),
@@ -192,237 +195,6 @@ impl<'a> Generator<'a> {
         if self.returns.error.is_some() { quote!(::core::result::Result::Ok(#value)) } else { value.clone() }
     }
 
-    /// Statements that append the call's part of the key to `__larder_key`.
-    fn render(&self) -> TokenStream {
-        let private = &self.private;
-        if let Some(template) = &self.options.key {
-            return template::render(&template.pieces, &quote!(__larder_key));
-        }
-        if let Some(function) = &self.options.key_fn {
-            let arguments = self.signature.arguments.iter().map(|argument| {
-                let name = &argument.name;
-                if matches!(argument.ty, syn::Type::Reference(_)) { quote!(#name) } else { quote!(&#name) }
-            });
-            let this = self.signature.has_self.then(|| quote!(self)).into_iter();
-            let all = this.chain(arguments);
-            return quote!(#private::ToKey::write_key(&(#function)(#(#all),*), __larder_key););
-        }
-        let is_skipped = |name: &Ident| self.options.skip.contains(name);
-        let types = self.function.sig.generics.type_params().map(|parameter| {
-            let name = &parameter.ident;
-            quote!(::core::any::type_name::<#name>())
-        });
-        let this = (self.signature.has_self && !is_skipped(&format_ident!("self"))).then(|| quote!(self));
-        let arguments = self.signature.arguments.iter().filter(|argument| !is_skipped(&argument.name));
-        let parts = types.chain(this).chain(arguments.map(|argument| argument.name.to_token_stream()));
-        let steps = parts.enumerate().map(|(index, part)| {
-            let separator = (index > 0).then(|| quote!(__larder_key.separator();));
-            // The argument's own place, for the message about a type that has no `KeyPart`.
-            let reference = quote::quote_spanned!(part.span()=> &#part);
-            quote!(#separator __larder_key.part(#reference);)
-        });
-        quote!(#(#steps)*)
-    }
-
-    fn tags(&self) -> TokenStream {
-        let private = &self.private;
-        let tags = self.options.tags.iter().map(|template| {
-            let render = template::render(&template.pieces, &quote!(__larder_tag));
-            quote!(#private::tag(|__larder_tag| { #render }))
-        });
-        quote!(::std::vec![#(#tags),*])
-    }
-
-    /// A block that loads through `miss`.
-    fn load(&self, miss: &TokenStream) -> TokenStream {
-        let tags = self.tags();
-        let (value, error) = (&self.returns.value, self.returns.error_tokens());
-        let private = &self.private;
-        let slot = quote!(#private::ErrorSlot<#error>);
-        let patience = self.patience(miss);
-        let near = self.options.near.is_some();
-        if !self.signature.is_async {
-            let loader = self.borrowed_loader();
-            return quote!({ let __larder_tags = #tags; #miss.load_sync::<#value, #slot>(__larder_tags, || { #loader }) });
-        }
-        if self.options.inline.is_some() {
-            let method = if near { quote!(load_near_inline) } else { quote!(load_inline) };
-            let loader = self.borrowed_loader();
-            return quote!({
-                let __larder_tags = #tags;
-                #patience.#method::<#value, #slot, _, _>(__larder_tags, || async { #loader }).await
-            });
-        }
-        let method = if near { quote!(load_near) } else { quote!(load) };
-        let (hold, loader) = self.owned_loader();
-        quote!({
-            let __larder_tags = #tags;
-            #hold
-            #patience.#method::<#value, #slot, _, _>(__larder_tags, move || async move { #loader }).await
-        })
-    }
-
-    /// A refresh in the background where the loader can outlive the call; else in place, once the value is stale.
-    fn refresh(&self) -> TokenStream {
-        if !self.signature.is_async || self.options.inline.is_some() {
-            let load = self.load(&quote!(__larder_miss));
-            return quote! {
-                if __larder_outcome.stale { #load } else { ::core::result::Result::Ok(__larder_outcome) }
-            };
-        }
-        let (value, error) = (&self.returns.value, self.returns.error_tokens());
-        let private = &self.private;
-        let method = if self.options.near.is_some() { quote!(refresh_near) } else { quote!(refresh) };
-        let (hold, loader) = self.owned_loader();
-        let tags = self.tags();
-        quote! {
-            let __larder_tags = #tags;
-            #hold
-            __larder_miss.#method::<#value, #private::ErrorSlot<#error>, _, _>(
-                __larder_tags,
-                move || async move { #loader },
-            );
-            ::core::result::Result::Ok(__larder_outcome)
-        }
-    }
-
-    /// Without a way to tell a time-out there is none.
-    fn patience(&self, miss: &TokenStream) -> TokenStream {
-        if self.options.hard_timeout.is_some() {
-            return quote!(#miss);
-        }
-        let (private, error) = (&self.private, self.returns.error_tokens());
-        quote! {
-            {
-                use #private::specialise::{FaultByFrom as _, FaultUntold as _};
-                #miss.patient(!(&&#private::specialise::Probe::<#error>::new()).tells_faults())
-            }
-        }
-    }
-
-    /// Statements that hold the arguments, and the loader's body that uses them.
-    fn owned_loader(&self) -> (TokenStream, TokenStream) {
-        let (hold, give): (Vec<_>, Vec<_>) =
-            self.signature.arguments.iter().map(super::signature::Argument::owned).unzip();
-        let uncached = self.sibling(&self.uncached);
-        let turbofish = self.turbofish();
-        let (this, pass_this) = if self.signature.has_self {
-            (quote!(let __larder_self = ::core::clone::Clone::clone(self);), quote!(&__larder_self,))
-        } else {
-            (TokenStream::new(), TokenStream::new())
-        };
-        let call = quote!(#uncached #turbofish(#pass_this #(#give),*).await);
-        (quote!(#this #(#hold)*), self.loaded(&call))
-    }
-
-    /// The loader's body over the arguments themselves; those that are not references are cloned.
-    fn borrowed_loader(&self) -> TokenStream {
-        let uncached = self.sibling(&self.uncached);
-        let turbofish = self.turbofish();
-        let passed = self.cloned_arguments();
-        let call = self.awaited(&quote!(#uncached #turbofish(#(#passed),*)));
-        self.loaded(&call)
-    }
-
-    fn cloned_arguments(&self) -> Vec<TokenStream> {
-        let arguments = self.signature.arguments.iter().map(|argument| {
-            let name = &argument.name;
-            match argument.ty {
-                syn::Type::Reference(_) => quote!(#name),
-                _ => quote!(::core::clone::Clone::clone(&#name)),
-            }
-        });
-        self.signature.has_self.then(|| quote!(self)).into_iter().chain(arguments).collect()
-    }
-
-    /// What a call of the body returns, as the cache takes it.
-    fn loaded(&self, call: &TokenStream) -> TokenStream {
-        let (private, returns) = (&self.private, self.returns);
-        let (value, error) = (&returns.value, returns.error_tokens());
-        let wrap = if returns.shared { quote!(from_arc) } else { quote!(new) };
-        let kept = match &self.options.condition {
-            Some(condition) => quote! {{
-                let __larder_loaded = #private::Loaded::<#value>::#wrap(__larder_value);
-                #private::on_condition(__larder_loaded, #condition)
-            }},
-            None => quote!(#private::Loaded::<#value>::#wrap(__larder_value)),
-        };
-        let whole = if returns.optional {
-            quote! {
-                match __larder_value {
-                    ::core::option::Option::Some(__larder_value) => #kept,
-                    ::core::option::Option::None => #private::Loaded::<#value>::nothing(),
-                }
-            }
-        } else {
-            kept
-        };
-        let result = if returns.error.is_some() {
-            quote!(#call.map_err(#private::ErrorSlot::<#error>::new))
-        } else {
-            quote!(::core::result::Result::<_, #private::ErrorSlot<#error>>::Ok(#call))
-        };
-        quote!(#result.map(|__larder_value| #whole))
-    }
-
-    /// Leaves the function with what the body itself returns.
-    fn run_uncached(&self) -> TokenStream {
-        let larder = &self.larder;
-        let uncached = self.sibling(&self.uncached);
-        let turbofish = self.turbofish();
-        let passed = self.cloned_arguments();
-        let call = self.awaited(&quote!(#uncached #turbofish(#(#passed),*)));
-        if self.returns.error.is_some() {
-            quote!(return #call.map(#larder::Outcome::loaded))
-        } else {
-            quote!(return #larder::Outcome::loaded(#call))
-        }
-    }
-
-    /// The arms of a load that failed.
-    fn failure(&self) -> TokenStream {
-        let (private, error) = (&self.private, self.returns.error_tokens());
-        let run_uncached = self.run_uncached();
-        if self.returns.error.is_none() {
-            return quote! {
-                ::core::result::Result::Ok(_) => { #run_uncached }
-                ::core::result::Result::Err(__larder_fault) => {
-                    if let #private::LoadFault::Panicked(_) = &__larder_fault {
-                        #private::resume_panic(&__larder_fault);
-                    }
-                    #run_uncached
-                }
-            };
-        }
-        quote! {
-            ::core::result::Result::Ok(__larder_slot) => {
-                use #private::specialise::{ByClone as _, ByShared as _, ByTake as _};
-                let __larder_error = (&&&#private::specialise::Probe::<#error>::new()).recover(&__larder_slot);
-                match __larder_error {
-                    ::core::option::Option::Some(__larder_error) => {
-                        return ::core::result::Result::Err(__larder_error);
-                    }
-                    // Another caller has it; this one loads anew.
-                    ::core::option::Option::None => continue,
-                }
-            }
-            ::core::result::Result::Err(__larder_fault) => {
-                use #private::specialise::{FaultByFrom as _, FaultUntold as _};
-                match (&&#private::specialise::Probe::<#error>::new()).tell(__larder_fault) {
-                    ::core::result::Result::Ok(__larder_error) => {
-                        return ::core::result::Result::Err(__larder_error);
-                    }
-                    ::core::result::Result::Err(__larder_fault) => {
-                        if let #private::LoadFault::Panicked(_) = &__larder_fault {
-                            #private::resume_panic(&__larder_fault);
-                        }
-                        #run_uncached
-                    }
-                }
-            }
-        }
-    }
-
     fn site(&self) -> TokenStream {
         let (private, cfgs) = (&self.private, self.cfgs());
         let (site, name) = (&self.site, self.function.sig.ident.to_string());
@@ -432,8 +204,8 @@ impl<'a> Generator<'a> {
         };
         let strategy = self.options.strategy_tokens(private);
         let key = if let Some(template) = &self.options.key {
-            let literal = &template.literal;
-            quote!(#private::KeyStyle::Template(#literal))
+            let text = template::plain(&template.pieces);
+            quote!(#private::KeyStyle::Template(#text))
         } else if self.options.key_fn.is_some() {
             quote!(#private::KeyStyle::Function)
         } else {
@@ -446,10 +218,16 @@ impl<'a> Generator<'a> {
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
+            #[allow(non_snake_case)]
             fn #site() -> &'static #private::Site {
+                // Its path tells this function from others of its name: in another type, or within another function.
+                struct Here;
+                static NAME: ::std::sync::OnceLock<::std::string::String> = ::std::sync::OnceLock::new();
                 static SITE: #private::Site = #private::Site::new(|| #private::SiteSpec {
                     module: ::core::module_path!(),
-                    function: #name,
+                    function: NAME.get_or_init(|| {
+                        #private::specialise::function_name::<Here>(::core::module_path!(), #name)
+                    }),
                     region: #region,
                     strategy: #strategy,
                     key: #key,
@@ -459,105 +237,16 @@ impl<'a> Generator<'a> {
             }
         }
     }
-
-    fn companion(&self) -> TokenStream {
-        if self.signature.has_self { self.method_companion() } else { self.function_companion() }
-    }
-
-    fn method_companion(&self) -> TokenStream {
-        let Some(name) = &self.options.companion else { return TokenStream::new() };
-        let (larder, vis, cfgs, site) = (&self.larder, &self.function.vis, self.cfgs(), &self.site);
-        let (info, clear) = (format_ident!("{name}_cache_info"), format_ident!("{name}_cache_clear"));
-        let cache = self.cache();
-        quote! {
-            #(#cfgs)*
-            /// The figures of the cached method.
-            #[allow(dead_code)]
-            #vis fn #info() -> #larder::CacheInfo {
-                Self::#site().info(#cache)
-            }
-
-            #(#cfgs)*
-            /// Drops what the cached method has stored, in both tiers.
-            #[allow(dead_code)]
-            #vis async fn #clear() -> #larder::Result<#larder::Invalidated> {
-                Self::#site().clear(#cache).await
-            }
-        }
-    }
-
-    fn function_companion(&self) -> TokenStream {
-        let (larder, private, site) = (&self.larder, &self.private, &self.site);
-        let (vis, cfgs) = (&self.function.vis, self.cfgs());
-        let name = self.options.companion.as_ref().unwrap_or(&self.function.sig.ident);
-        let cache = self.cache();
-        let render = self.render();
-        let (uncached, outcome) = (&self.uncached, &self.outcome);
-        let (passed, turbofish) = (self.passed(), self.turbofish());
-        let sig = &self.function.sig;
-        let inputs = plain_inputs(&sig.inputs);
-        let (generics, _, bounds) = sig.generics.split_for_impl();
-        let (asyncness, output) = (&sig.asyncness, &sig.output);
-        let value = self.returns.handed_out();
-        let with_outcome = match &self.returns.error {
-            Some(error) => quote!(::core::result::Result<#larder::Outcome<#value>, #error>),
-            None => quote!(#larder::Outcome<#value>),
-        };
-        let call_uncached = self.awaited(&quote!(#uncached #turbofish(#(#passed),*)));
-        let call_outcome = self.awaited(&quote!(#outcome #turbofish(#(#passed),*)));
-        let doc = format!("What the cache knows of [`{0}`](fn@{0}).", sig.ident);
-        quote! {
-            #(#cfgs)*
-            #[doc = #doc]
-            #[allow(non_camel_case_types, dead_code)]
-            #[derive(Debug)]
-            #vis enum #name {}
-
-            #(#cfgs)*
-            #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
-            impl #name {
-                /// The function's figures.
-                #[must_use]
-                #vis fn cache_info() -> #larder::CacheInfo {
-                    #site().info(#cache)
-                }
-
-                /// Drops what the function has stored, in both tiers.
-                ///
-                /// # Errors
-                /// Those of the remote tier.
-                #vis async fn cache_clear() -> #larder::Result<#larder::Invalidated> {
-                    #site().clear(#cache).await
-                }
-
-                /// The key of a call.
-                #vis fn cache_key #generics (#inputs) -> #larder::Key #bounds {
-                    #site().key(#cache, |__larder_key: &mut #private::KeyBuf| { #render })
-                }
-
-                /// The function's value with its provenance.
-                #vis #asyncness fn outcome #generics (#inputs) -> #with_outcome #bounds {
-                    #call_outcome
-                }
-
-                /// The function itself, past the cache.
-                #vis #asyncness fn uncached #generics (#inputs) #output #bounds {
-                    #call_uncached
-                }
-            }
-        }
-    }
 }
 
-/// The arguments without `mut`: only the body's own copy may need it.
-fn plain_inputs(
-    inputs: &syn::punctuated::Punctuated<FnArg, syn::Token![,]>,
-) -> syn::punctuated::Punctuated<FnArg, syn::Token![,]> {
+/// The arguments without `mut` and `ref`: only the body's own copy may need them.
+pub(super) fn plain_inputs(inputs: &Punctuated<FnArg, Token![,]>) -> Punctuated<FnArg, Token![,]> {
     let mut inputs = inputs.clone();
     for input in &mut inputs {
         if let FnArg::Typed(typed) = input
             && let Pat::Ident(name) = typed.pat.as_mut()
         {
+            name.by_ref = None;
             name.mutability = None;
         }
     }

@@ -1,6 +1,9 @@
 //! `#[cached]`.
 
+mod companion;
 mod generate;
+mod keys;
+mod loading;
 mod options;
 mod returns;
 mod signature;

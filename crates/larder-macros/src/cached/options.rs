@@ -59,7 +59,8 @@ pub(crate) struct Options {
     pub(crate) region: Option<LitStr>,
     pub(crate) tags: Vec<Template>,
     pub(crate) condition: Option<Expr>,
-    pub(crate) cache_none: Option<(Ident, TokenStream)>,
+    /// For how long; as long as a value, if that is not said.
+    pub(crate) cache_none: Option<(Ident, Option<TokenStream>)>,
     pub(crate) negative_ttl: Option<(Ident, TokenStream)>,
     pub(crate) hard_timeout: Option<(Ident, TokenStream)>,
     pub(crate) version: Option<Expr>,
@@ -101,7 +102,9 @@ impl Parse for Written {
 
 /// `crate = crate` is a path too.
 fn path(input: ParseStream<'_>) -> Result<Expr> {
-    let path = input.call(Path::parse_mod_style)?;
+    let path = input
+        .call(Path::parse_mod_style)
+        .map_err(|error| syn::Error::new(error.span(), "`crate` takes a path, such as `crate = ::larder`"))?;
     Ok(Expr::Path(ExprPath { attrs: Vec::new(), qself: None, path }))
 }
 
@@ -138,7 +141,12 @@ impl Options {
             "region" => self.region = Some(region(text(&ident, value)?)?),
             "tags" => self.tags = tags(&ident, value)?,
             "condition" => self.condition = Some(expr(&ident, value)?),
-            "cache_none" => self.cache_none = Some(timed(ident, value, "cache_none")?),
+            "cache_none" => {
+                self.cache_none = Some(match value {
+                    Value::None => (ident, None),
+                    value => timed(ident, value, "cache_none").map(|(name, ttl)| (name, Some(ttl)))?,
+                });
+            }
             "negative_ttl" => self.negative_ttl = Some(timed(ident, value, "negative_ttl")?),
             "hard_timeout" => self.hard_timeout = Some(timed(ident, value, "hard_timeout")?),
             "version" => self.version = Some(expr(&ident, value)?),
@@ -192,7 +200,14 @@ impl Options {
             tokens = quote!(#tokens.jitter(#jitter));
         }
         if let Some((_, ttl)) = &self.cache_none {
-            tokens = quote!(#tokens.cache_none(::core::option::Option::Some(#ttl)));
+            tokens = match ttl {
+                Some(ttl) => quote!(#tokens.cache_none(::core::option::Option::Some(#ttl))),
+                None => quote!({
+                    let __larder_strategy = #tokens;
+                    let __larder_ttl = __larder_strategy.ttl;
+                    __larder_strategy.cache_none(::core::option::Option::Some(__larder_ttl))
+                }),
+            };
         }
         if let Some((_, ttl)) = &self.negative_ttl {
             tokens = quote!(#tokens.negative_ttl(::core::option::Option::Some(#ttl)));

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{GenericArgument, PathArguments, Result, ReturnType, Type};
+use syn::{GenericArgument, PathArguments, Result, ReturnType, Type, parse_quote};
 
 /// A return type, taken apart.
 pub(crate) struct Returns {
@@ -15,32 +15,34 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
-    pub(crate) fn of(output: &ReturnType) -> Result<Self> {
+    /// Takes a return type apart; `larder` is the path of the facade.
+    pub(crate) fn of(output: &ReturnType, larder: &TokenStream) -> Result<Self> {
         let ReturnType::Type(_, ty) = output else {
             let message = "a function that returns nothing has nothing to cache";
             return Err(syn::Error::new_spanned(output, message));
         };
-        if let Type::ImplTrait(_) = ty.as_ref() {
-            return Err(syn::Error::new_spanned(ty, "`impl Trait` cannot be stored; name the type"));
-        }
         let (mut value, mut error) = (ty.as_ref().clone(), None);
         match arguments(&value, "Result").as_deref() {
             Some([ok, err]) => {
                 error = Some(err.clone());
                 value = ok.clone();
             }
-            Some(_) => {
-                let message =
-                    "the error's type must be seen here: write `Result<T, E>` instead of an alias with one argument";
-                return Err(syn::Error::new_spanned(ty, message));
+            // An alias such as `io::Result<T>`: the compiler knows the error.
+            Some([ok]) => {
+                error = Some(parse_quote!(<#ty as #larder::__private::specialise::Fallible>::Error));
+                value = ok.clone();
             }
+            Some(_) => return Err(syn::Error::new_spanned(ty, "name what is returned: `Result<T, E>` or `Result<T>`")),
             None => {}
         }
         let optional = arguments(&value, "Option").and_then(|types| types.into_iter().next());
         let is_optional = optional.is_some();
         let value = optional.unwrap_or(value);
         let shared = arguments(&value, "Arc").and_then(|types| types.into_iter().next());
-        Ok(Self { error, optional: is_optional, shared: shared.is_some(), value: shared.unwrap_or(value) })
+        let is_shared = shared.is_some();
+        let value = shared.unwrap_or(value);
+        check_value(&value)?;
+        Ok(Self { value, error, optional: is_optional, shared: is_shared })
     }
 
     /// The error's type in the flight.
@@ -69,6 +71,17 @@ impl Returns {
             quote!(#found.expect("a function that always returns a value has stored one"))
         }
     }
+}
+
+fn check_value(value: &Type) -> Result<()> {
+    let message = match value {
+        Type::ImplTrait(_) => "`impl Trait` cannot be stored; name the type",
+        Type::Reference(reference) if reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static") => {
+            "a reference cannot be stored; return what it refers to, such as `String` or `Arc<T>`"
+        }
+        _ => return Ok(()),
+    };
+    Err(syn::Error::new_spanned(value, message))
 }
 
 /// The type arguments, if the type is a path that ends in `name`.

@@ -1,11 +1,11 @@
 //! The function's arguments, and what its key is made of.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
-use syn::{FnArg, ItemFn, Pat, PatType, Type, TypeReference};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{FnArg, ItemFn, Lifetime, Pat, PatType, Type, TypeReference};
 
 use super::{options::Options, returns::Returns};
-use crate::{errors::Errors, template::Piece};
+use crate::{errors::Errors, facade, template::Piece};
 
 /// One argument.
 pub(crate) struct Argument {
@@ -15,16 +15,29 @@ pub(crate) struct Argument {
 
 impl Argument {
     /// What a loader that outlives the call owns of it, and how it gives it to the function again.
-    pub(crate) fn owned(&self) -> (TokenStream, TokenStream) {
+    pub(crate) fn owned(&self, private: &TokenStream) -> (TokenStream, TokenStream) {
         let name = &self.name;
         let held = format_ident!("__larder_held_{}", name);
         match &self.ty {
-            Type::Reference(TypeReference { elem, mutability: None, .. }) => (
-                quote!(let #held = <#elem as ::std::borrow::ToOwned>::to_owned(#name);),
-                quote!(::core::borrow::Borrow::<#elem>::borrow(&#held)),
-            ),
-            _ => (quote!(let #held = ::core::clone::Clone::clone(&#name);), quote!(#held)),
+            Type::Reference(TypeReference { elem, mutability: None, lifetime, .. })
+                if !is_static(lifetime.as_ref()) =>
+            {
+                (
+                    quote!(let #held = <#elem as ::std::borrow::ToOwned>::to_owned(#name);),
+                    quote!(::core::borrow::Borrow::<#elem>::borrow(&#held)),
+                )
+            }
+            _ => {
+                let copy = self.copied(private);
+                (quote!(let #held = #copy;), quote!(#held))
+            }
         }
+    }
+
+    /// A copy of it, for a function that takes it by value. The message about a missing `Clone` stands at the argument.
+    pub(crate) fn copied(&self, private: &TokenStream) -> TokenStream {
+        let name = &self.name;
+        quote_spanned!(name.span()=> #private::specialise::hold(&#name))
     }
 }
 
@@ -44,7 +57,7 @@ impl Signature {
             (quote_at(&sig.abi), sig.abi.is_some()),
         ] {
             if present {
-                errors.at(&keyword, format!("a `{keyword}` function cannot be cached"));
+                errors.at(&keyword, format!("`{keyword}` functions cannot be cached"));
             }
         }
         let mut signature =
@@ -52,7 +65,7 @@ impl Signature {
         for input in &sig.inputs {
             signature.argument(input, errors);
         }
-        signature.returns = errors.ok(Returns::of(&sig.output));
+        signature.returns = errors.ok(Returns::of(&sig.output, &facade::path(options.krate.as_ref())));
         signature.check_names(options, errors);
         signature.check_options(options, errors);
         signature
@@ -125,6 +138,11 @@ impl Signature {
             errors.at(name, "only a function that returns `Option<T>` has a `None` to cache");
         }
     }
+}
+
+/// Such a reference needs no owner.
+fn is_static(lifetime: Option<&Lifetime>) -> bool {
+    lifetime.is_some_and(|lifetime| lifetime.ident == "static")
 }
 
 fn quote_at(tokens: &impl quote::ToTokens) -> TokenStream {

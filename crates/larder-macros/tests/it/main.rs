@@ -1,8 +1,12 @@
 //! Behaviour of the macros, through the facade.
 
+mod arguments;
 mod cached;
+mod collisions;
 mod errors;
 mod keys;
 mod methods;
 mod options;
+mod returns;
+mod test_attribute;
 mod ui;

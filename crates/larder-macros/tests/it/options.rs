@@ -54,7 +54,7 @@ fn key_of(symbol: &str, interval: &u32) -> String {
 
 #[cached(key_fn = key_of, region = "db:market", ttl = Duration::from_secs(5))]
 async fn candles(symbol: &str, interval: u32) -> u32 {
-    u32::try_from(symbol.len()).unwrap() + interval
+    u32::try_from(symbol.len()).expect("a short text") + interval
 }
 
 #[larder::test]
@@ -97,6 +97,55 @@ async fn nothing_is_cached_for_as_long_as_asked(clock: ManualClock) {
     clock.advance(Duration::from_secs(11));
     nobody().await;
     assert_eq!(NOBODY.load(Ordering::SeqCst), 2);
+}
+
+static LONE: AtomicU32 = AtomicU32::new(0);
+
+#[cached(cache_none, ttl = "10s", jitter = 0.0)]
+async fn lone() -> Option<u8> {
+    LONE.fetch_add(1, Ordering::SeqCst);
+    None
+}
+
+#[larder::test]
+async fn nothing_is_cached_as_long_as_a_value_if_no_other_time_is_said(clock: ManualClock) {
+    lone().await;
+    clock.advance(Duration::from_secs(9));
+    lone().await;
+    assert_eq!(LONE.load(Ordering::SeqCst), 1);
+    clock.advance(Duration::from_secs(2));
+    lone().await;
+    assert_eq!(LONE.load(Ordering::SeqCst), 2);
+}
+
+fn large(number: &u32) -> bool {
+    *number > 2
+}
+
+#[cached(condition = large)]
+async fn measured(number: u32) -> Result<Option<u32>, String> {
+    Ok(Some(number))
+}
+
+#[larder::test]
+async fn a_condition_may_be_a_function() {
+    measured(2).await.unwrap();
+    assert_eq!(measured::outcome(2).await.unwrap().source, Source::Loaded);
+    measured(3).await.unwrap();
+    assert_eq!(measured::outcome(3).await.unwrap().source, Source::Near);
+}
+
+#[cached(region = "shop:prices")]
+async fn price(id: u32) -> u32 {
+    id
+}
+
+#[larder::test]
+async fn a_region_stands_before_the_key_and_is_invalidated_as_one(cache: Cache) {
+    price(1).await;
+    assert!(price::cache_key(1).as_str().starts_with("larder:shop:prices:"), "{}", price::cache_key(1));
+    cache.invalidate().region("shop:prices").await.unwrap();
+    assert_eq!(price::outcome(1).await.source, Source::Loaded);
 }
 
 struct Database;

@@ -1,8 +1,8 @@
 use larder::cached;
 
-#[cached(ttl = "30 parsecs", stale = 5, cache_none)]
-async fn f(id: u8) -> Option<u8> {
-    Some(id)
+#[cached(ttl = "30 parsecs", stale = 5, negative_ttl)]
+async fn f(id: u8) -> Result<u8, u8> {
+    Ok(id)
 }
 
 fn main() {}

@@ -1,8 +1,11 @@
 use larder::cached;
 
+#[derive(Debug)]
+struct Down;
+
 #[cached(hard_timeout = "2s")]
-async fn f(id: u8) -> Result<u8, String> {
-    Ok(id)
+async fn f(id: u8) -> Result<u8, Down> {
+    if id == 0 { Err(Down) } else { Ok(id) }
 }
 
 fn main() {}

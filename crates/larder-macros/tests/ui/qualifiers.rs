@@ -10,4 +10,9 @@ const fn g(id: u8) -> u8 {
     id
 }
 
+#[cached]
+extern "C" fn h(id: u8) -> u8 {
+    id
+}
+
 fn main() {}

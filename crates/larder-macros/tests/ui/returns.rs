@@ -1,7 +1,5 @@
 use larder::cached;
 
-type Result<T> = std::result::Result<T, String>;
-
 #[cached]
 async fn nothing(id: u8) {
     let _ = id;
@@ -13,8 +11,19 @@ async fn opaque(id: u8) -> impl Send {
 }
 
 #[cached]
-async fn alias(id: u8) -> Result<u8> {
-    Ok(id)
+async fn hidden(id: u8) -> Result<impl Send, u8> {
+    Ok::<_, u8>(id)
+}
+
+#[cached]
+async fn formatted(id: u8) -> std::fmt::Result {
+    let _ = id;
+    Ok(())
+}
+
+#[cached]
+async fn borrowed(name: &str) -> Option<&str> {
+    Some(name)
 }
 
 #[cached(cache_none = "1s", negative_ttl = "1s", hard_timeout = "1s")]

@@ -1,0 +1,11 @@
+use larder::cached;
+
+#[derive(Clone)]
+struct Row(u8);
+
+#[cached]
+async fn f(id: u8) -> Row {
+    Row(id)
+}
+
+fn main() {}
