@@ -48,6 +48,7 @@ const CALLERS: [usize; 4] = [1, 16, 64, 256];
 struct Clients {
     cache: Cache,
     backend: Arc<dyn Backend>,
+    one_socket: Arc<dyn Backend>,
     raw: MultiplexedConnection,
     pool: bb8::Pool<RedisConnectionManager>,
     tested_pool: bb8::Pool<RedisConnectionManager>,
@@ -58,8 +59,9 @@ struct Clients {
 impl Clients {
     async fn start() -> Result<Self> {
         let server = RedisServer::builder().option("save", "").option("appendonly", "no").try_start()?;
-        let config = RedisConfig::builder().url(server.url()).command_deadline(PATIENCE).build()?;
-        let backend: Arc<dyn Backend> = Arc::new(RedisBackend::connect(config).await?);
+        let config = || RedisConfig::builder().url(server.url()).command_deadline(PATIENCE);
+        let backend: Arc<dyn Backend> = Arc::new(RedisBackend::connect(config().build()?).await?);
+        let one_socket: Arc<dyn Backend> = Arc::new(RedisBackend::connect(config().sockets(1).build()?).await?);
         // Both tiers off the near one: neither a single read nor a batch may find its values there.
         let strategy = Strategy::new("benches", TTL).tiers(Tiers::Remote).remote_deadline(PATIENCE);
         let cache = Cache::builder().backend(Arc::clone(&backend)).strategy(strategy).build().await?;
@@ -67,6 +69,7 @@ impl Clients {
         Ok(Self {
             cache,
             backend,
+            one_socket,
             raw: client.get_multiplexed_async_connection().await?,
             pool: pool(&server, false).await?,
             tested_pool: pool(&server, true).await?,
@@ -162,8 +165,10 @@ impl Asked<'_> {
         let is_budgeted = (self.callers, self.bytes) == (64, 1024);
         if is_budgeted {
             contestants.push(self.contestant("RedisBackend alone", move |clients, index| async move {
-                let found = clients.backend.get(&Key::new(&plain_key(bytes, index))).await?;
-                decoded(&found.context("a read of the backend's missed")?)
+                found(clients.backend.get(&Key::new(&plain_key(bytes, index))).await?)
+            }));
+            contestants.push(self.contestant("RedisBackend alone with one socket", move |clients, index| async move {
+                found(clients.one_socket.get(&Key::new(&plain_key(bytes, index))).await?)
             }));
         }
         let series = compete(rounds, contestants)?;
@@ -174,7 +179,7 @@ impl Asked<'_> {
             Row::compare(name, "hits/s", &series[0], &series[baseline], budget)
         };
         let mut rows = vec![row(1, budget(0.9)), row(2, budget(3.0)), row(3, Budget::None)];
-        rows.extend(series.get(4).map(|backend| {
+        rows.extend(series.iter().skip(4).map(|backend| {
             let name = format!("remote read by {}, {}, {callers}, beside {}", backend.name, self.size, series[1].name);
             Row::compare(name, "hits/s", backend, &series[1], Budget::None)
         }));
@@ -192,6 +197,10 @@ impl Asked<'_> {
             self.runtime.block_on(asking)
         })
     }
+}
+
+fn found(bytes: Option<impl AsRef<[u8]>>) -> Result<Arc<Document>> {
+    decoded(bytes.context("a read of the backend's missed")?.as_ref())
 }
 
 fn decoded(bytes: &[u8]) -> Result<Arc<Document>> {
