@@ -1,6 +1,9 @@
 //! The Markdown pages beside the code.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The pages whose snippets are doc tests.
 const PAGES: [&str; 4] = ["README.md", "docs/architecture.md", "docs/guide-map.md", "docs/strategies.md"];
@@ -18,15 +21,36 @@ fn snippets(page: &str) -> Vec<String> {
     snippets
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_page_with_rust_in_it_is_a_doc_test() {
+    let library = read(&root().join("tests/src/lib.rs"));
+    for page in PAGES {
+        assert!(library.contains(&format!("../../{page}\"")), "{page} is not in tests/src/lib.rs");
+    }
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("docs/{}", path.file_name().unwrap().display());
+        if name.ends_with(".md") && !snippets(&read(&path)).is_empty() {
+            assert!(PAGES.contains(&name.as_str()), "{name} has Rust snippets: add it here and in tests/src/lib.rs");
+        }
+    }
+}
+
 #[test]
 fn tests_that_a_page_shows_are_tests_here() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let files = fs::read_dir(root.join("tests/it/snippets")).unwrap();
+    let files = fs::read_dir(root().join("tests/it/snippets")).unwrap();
     let known: Vec<String> = files.map(|file| read(&file.unwrap().path())).collect();
     let mut shown = 0;
     for page in PAGES {
-        for snippet in snippets(&read(&root.join(page))) {
+        for snippet in snippets(&read(&root().join(page))) {
             if snippet.contains("::test]") {
                 shown += 1;
                 let is_known = known.iter().any(|file| file.contains(&snippet));
