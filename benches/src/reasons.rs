@@ -21,9 +21,10 @@ const REASONS: [(&str, &str); 5] = [
     (
         "remote hit",
         "client and server share the machine's cores, so processor time is throughput. The rows of the backend alone \
-         show that most of it is spent below the facade, and that the number of sockets does not matter: each read is a \
-         batch of one, with its vectors and boxed futures, a deadline of its own in the runtime's timer, and a permit. \
-         The rest is the fence, a second deadline, the breaker, header, checksum and the check of the payload's structure",
+         show that more than half of it is spent below the facade, and that the number of sockets matters little: each \
+         read is a batch of one, with its vectors and boxed futures, a deadline of its own in the runtime's timer, and a \
+         place among those in flight. The rest is the fence, a second deadline, the breaker, header, checksum and the \
+         check of the payload's structure",
     ),
     (
         "get_many",
