@@ -1,7 +1,6 @@
 //! What the attribute macros expand to. Not part of the public interface: it changes without notice.
 
 use std::{
-    any::TypeId,
     fmt,
     future::Future,
     panic,
@@ -15,14 +14,13 @@ use std::{
 use futures_util::FutureExt;
 pub use larder_core::{Key, KeyBuf, KeyPart, Pattern, Tag, ToKey};
 use larder_core::{Result, Target};
-use larder_flight::FlightId;
 use larder_memory::AnyValue;
 pub use larder_strategy::{Strategy, presets};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Cache, CacheInfo, Cacheable, Invalidated,
-    call::{Slow, erase},
+    call::{Slow, erase, flight_id},
     engine::{Fault, FlightResult, LoadRequest, NearRead, ReadOptions, RegionState, provenance, region_prefix},
     global,
     stats::Event,
@@ -305,14 +303,24 @@ pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
 
 impl Miss {
     fn request<V: 'static, E: 'static>(&self, ops: &'static ValueOps, tags: Vec<Tag>) -> LoadRequest {
+        let options = ReadOptions { patient: self.patient, ..ReadOptions::default() };
+        self.request_with::<V, E>(ops, tags, options)
+    }
+
+    fn request_with<V: 'static, E: 'static>(
+        &self,
+        ops: &'static ValueOps,
+        tags: Vec<Tag>,
+        options: ReadOptions,
+    ) -> LoadRequest {
         LoadRequest {
             engine: Arc::clone(&self.cache.engine),
             region: Arc::clone(&self.region),
             key: self.key.clone(),
             ops,
-            id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options: 0 },
+            id: flight_id::<V, E>(ops, &options),
             tags: tags.into(),
-            options: ReadOptions { patient: self.patient, ..ReadOptions::default() },
+            options,
         }
     }
 
@@ -416,7 +424,8 @@ impl Miss {
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        let request = self.request::<V, E>(ValueOps::near::<V>(), tags);
+        let options = ReadOptions { on_thread: true, ..ReadOptions::default() };
+        let request = self.request_with::<V, E>(ValueOps::near::<V>(), tags, options);
         crate::call::load_sync(&request, load)
     }
 }

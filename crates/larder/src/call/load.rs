@@ -1,7 +1,6 @@
 //! Reading with a loader.
 
 use std::{
-    any::TypeId,
     fmt,
     future::{Future, IntoFuture},
     marker::PhantomData,
@@ -14,9 +13,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use larder_codec::AnyCodec;
 use larder_core::{KeyBuf, Tag, Tick, ToKey};
-use larder_flight::FlightId;
 
-use super::{Place, Slow, erase};
+use super::{Place, Slow, erase, flight_id};
 use crate::{
     LoadError, Loaded,
     engine::{LoadRequest, NearRead, ReadOptions},
@@ -51,7 +49,8 @@ where
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     pub(crate) fn new(place: Place<'a>, key: K, loader: F, ops: &'static ValueOps) -> Self {
-        Self { place, key, loader, ops, options: ReadOptions::default(), tags: Vec::new(), types: PhantomData }
+        let options = ReadOptions { required: true, ..ReadOptions::default() };
+        Self { place, key, loader, ops, options, tags: Vec::new(), types: PhantomData }
     }
 
     /// How long the value is fresh, in place of the strategy's TTL. Zero: it is not stored.
@@ -121,6 +120,7 @@ where
                 let fresh_until = entry.fresh_until;
                 let found = match typed::<V>(entry.value) {
                     Typed::Value(value) => Some(Some(value)),
+                    Typed::Absent if self.options.required => None,
                     Typed::Absent => Some(None),
                     Typed::Failed(_) => None,
                     Typed::Other => {
@@ -140,13 +140,12 @@ where
     }
 
     fn request(&self, key: larder_core::Key) -> LoadRequest {
-        let options = u8::from(self.options.skip_near) | u8::from(self.options.skip_remote) << 1;
         LoadRequest {
             engine: Arc::clone(&self.place.cache.engine),
             region: Arc::clone(self.place.region),
             key,
             ops: self.ops,
-            id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options },
+            id: flight_id::<V, E>(self.ops, &self.options),
             tags: self.tags.clone().into(),
             options: self.options.clone(),
         }
@@ -276,6 +275,8 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
+    let mut load = load;
+    load.options.required = false;
     match load.start() {
         Started::Ready(answer) => answer,
         Started::Slow(slow) => slow.await,

@@ -157,7 +157,7 @@ where
         let now = engine.timer.now();
         if let NearRead::Fresh(entry) | NearRead::Stale(entry) | NearRead::Refresh(entry) =
             engine.near_read(request.key.as_str(), now)
-            && request.ops.accepts(&entry.value)
+            && request.accepts(&entry.value)
         {
             let outcome = crate::engine::answer(&entry, now);
             return counted(&request.region, in_types(crate::engine::found(&entry.value, outcome)));
@@ -168,16 +168,26 @@ where
 }
 
 impl Place<'_> {
-    /// A plain request for a key, of both tiers.
+    /// A plain request for a key that must have a value, of both tiers.
     pub(crate) fn request<V: crate::Cacheable, E: 'static>(&self, key: &impl ToKey) -> LoadRequest {
+        let ops = ValueOps::of::<V>();
+        let options = ReadOptions { required: true, ..ReadOptions::default() };
         LoadRequest {
             engine: Arc::clone(&self.cache.engine),
             region: Arc::clone(self.region),
             key: self.key(key),
-            ops: ValueOps::of::<V>(),
-            id: FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options: 0 },
+            ops,
+            id: flight_id::<V, E>(ops, &options),
             tags: Arc::from([]),
-            options: ReadOptions::default(),
+            options,
         }
     }
+}
+
+/// Who shares a flight: calls of the same types that use the same tiers and can take the same answers.
+pub(crate) fn flight_id<V: 'static, E: 'static>(ops: &ValueOps, options: &ReadOptions) -> FlightId {
+    let skips_remote = options.skip_remote || ops.serde.is_none();
+    let bits = [options.skip_near, skips_remote, options.required, options.on_thread];
+    let options = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
+    FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options }
 }

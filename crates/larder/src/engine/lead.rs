@@ -13,18 +13,46 @@ use super::{
     Encoded, Engine, LoadRequest, Meta, NearLife, NearRead, answer,
     near_read::retry_at,
     read_path::Chain,
-    remote::Fill,
     remote_phase::{FillGuard, RemotePhase},
 };
 use crate::{
     load_error::LoadFault,
     outcome::Outcome,
     stats::Event,
+    tags::{TagCells, valid},
     value::{Absent, AnyError, Failed},
 };
 
 /// What a flight ends with.
 pub(crate) type FlightResult = Result<Outcome<AnyValue>, Fault>;
+
+/// How a flight ends: its result, and the tags that it is under.
+#[derive(Debug, Clone)]
+pub(crate) struct Landed {
+    result: FlightResult,
+    began: u64,
+    tags: Option<TagCells>,
+}
+
+impl Landed {
+    /// A result that no tag concerns: an error.
+    pub(crate) fn untagged(result: FlightResult) -> Self {
+        Self { result, began: 0, tags: None }
+    }
+
+    /// A result of a flight that began at this epoch of the tags.
+    pub(crate) fn new(result: FlightResult, began: u64, tags: Option<TagCells>) -> Self {
+        Self { result, began, tags }
+    }
+
+    /// The result for a caller that came at this epoch; `None` if one of the tags was invalidated between the beginning
+    /// of the flight and then, upon which the caller needs a newer one. Which tags a flight is under is known only when
+    /// it ends, so an invalidation cannot detach it as that of a key does.
+    pub(crate) fn at(self, came: u64) -> Option<FlightResult> {
+        let outdated = came > self.began && self.tags.is_some_and(|tags| !valid(&tags, self.began));
+        (!outdated).then_some(self.result)
+    }
+}
 
 /// A load that failed, without the error's type.
 #[derive(Debug, Clone)]
@@ -48,12 +76,13 @@ pub(crate) type Loader<'a> = Box<dyn FnOnce() -> BoxFuture<'a, Result<LoadedAny,
 struct AtHand {
     outcome: Outcome<AnyValue>,
     since: Tick,
+    tags: Option<TagCells>,
 }
 
 /// Leads a flight to its end. `refresh_of` is the fresh-until of the near entry that is being refreshed.
 pub(crate) async fn lead(
     request: LoadRequest,
-    mut leader: Leader<FlightResult>,
+    mut leader: Leader<Landed>,
     loader: Loader<'_>,
     refresh_of: Option<Tick>,
 ) {
@@ -66,13 +95,17 @@ pub(crate) async fn lead(
         match engine.near_read(request.key.as_str(), now) {
             // Somebody filled or refreshed it between this caller's look and its lead.
             NearRead::Fresh(entry) if takes(&entry, &request, refresh_of) => {
-                drop(leader.finish(found(&entry.value, answer(&entry, now))));
+                let result = found(&entry.value, answer(&entry, now));
+                drop(leader.finish(Landed::new(result, began, entry.meta.tags)));
                 return;
             }
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                at_hand = Some(AtHand { since: entry.fresh_until, outcome: answer(&entry, now) });
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)
+                if request.can_serve(&entry.value) =>
+            {
+                let outcome = answer(&entry, now);
+                at_hand = Some(AtHand { since: entry.fresh_until, outcome, tags: entry.meta.tags });
             }
-            NearRead::Miss => {}
+            _ => {}
         }
     }
     let phase = request.remote_phase(refresh_of).await;
@@ -80,13 +113,14 @@ pub(crate) async fn lead(
     let fill = match phase {
         RemotePhase::Fresh(entry) => {
             let outcome = request.promote(leader.ticket(), &entry, began);
-            drop(leader.finish(Ok(outcome)));
+            drop(leader.finish(Landed::new(Ok(outcome), began, engine.tags.cells(&entry.tags))));
             return;
         }
         RemotePhase::Stale(entry, fill) => {
             let outcome = request.promote(leader.ticket(), &entry, began);
-            leader = leader.answer(Ok(outcome.clone()));
-            at_hand = Some(AtHand { since: now - outcome.age, outcome });
+            let tags = engine.tags.cells(&entry.tags);
+            leader = leader.answer(Landed::new(Ok(outcome.clone()), began, tags.clone()));
+            at_hand = Some(AtHand { since: engine.timer.now() - entry.stale_by, outcome, tags });
             fill
         }
         RemotePhase::Load(fill) => fill,
@@ -100,8 +134,7 @@ pub(crate) async fn lead(
     request.region.counters.add(Event::LoadMicros, u64::try_from(cost.as_micros()).unwrap_or(u64::MAX));
     match result {
         Ok(loaded) => {
-            let fill = guard.map(FillGuard::keep);
-            store(&request, leader, loaded, Loaded { fill, cost, began, unverified }).await;
+            store(&request, leader, loaded, Loaded { fill: guard, cost, began, unverified }).await;
         }
         Err(fault) => {
             request.region.counters.count(Event::LoadError);
@@ -117,7 +150,7 @@ pub(crate) async fn lead(
 /// Whether a fresh near entry spares the load: not a forced one, and for a refresh only one that is newer.
 fn takes(entry: &NearEntry<Meta>, request: &LoadRequest, refresh_of: Option<Tick>) -> bool {
     let newer = refresh_of.is_none_or(|fresh_until| entry.fresh_until > fresh_until);
-    newer && !request.options.force_refresh && request.ops.accepts(&entry.value)
+    newer && !request.options.force_refresh && request.accepts(&entry.value)
 }
 
 /// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is
@@ -153,7 +186,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
 
 /// The circumstances of a load that succeeded.
 struct Loaded {
-    fill: Option<Fill>,
+    fill: Option<FillGuard>,
     cost: Duration,
     began: u64,
     unverified: bool,
@@ -161,7 +194,7 @@ struct Loaded {
 
 /// Answers the callers with a loaded value and commits it through the fence: near tier first, so that no caller who
 /// comes after the answer misses; the remote tier afterwards.
-async fn store(request: &LoadRequest, mut leader: Leader<FlightResult>, loaded: LoadedAny, how: Loaded) {
+async fn store(request: &LoadRequest, mut leader: Leader<Landed>, loaded: LoadedAny, how: Loaded) {
     let plan = request.plan(&loaded, how.cost);
     let value: AnyValue = loaded.value.unwrap_or_else(|| Arc::new(Absent));
     let wanted = loaded.store && plan.is_stored() && request.checks_tags(&loaded.tags);
@@ -170,17 +203,18 @@ async fn store(request: &LoadRequest, mut leader: Leader<FlightResult>, loaded: 
     let stored =
         wanted && request.commit_near(&mut leader, &value, &loaded.tags, &plan, bytes, how.began, how.unverified);
     // The ticket is dropped only after the remote commit, so that the key counts as being worked on until then.
-    let _ticket = leader.finish(Ok(Outcome::loaded(value)));
-    let Some(fill) = how.fill else { return };
+    let tags = request.cells(&loaded.tags);
+    let _ticket = leader.finish(Landed::new(Ok(Outcome::loaded(value)), how.began, tags));
+    let Some(guard) = how.fill else { return };
     match encoded.filter(|_| stored) {
-        Some(encoded) => request.commit_remote(fill, &loaded.tags, encoded, &plan, how.cost).await,
-        None => FillGuard::new(request, fill).release().await,
+        Some(encoded) => guard.commit(&loaded.tags, &encoded, &plan, how.cost).await,
+        None => guard.release().await,
     }
 }
 
 /// Answers the callers of a load that failed: a stale value where the strategy allows it, else the error, which is
 /// remembered if the strategy says so.
-fn fail(request: &LoadRequest, mut leader: Leader<FlightResult>, fault: Fault, at_hand: Option<&AtHand>, began: u64) {
+fn fail(request: &LoadRequest, mut leader: Leader<Landed>, fault: Fault, at_hand: Option<&AtHand>, began: u64) {
     let engine = &request.engine;
     let strategy = &request.region.strategy;
     let now = engine.timer.now();
@@ -196,21 +230,31 @@ fn fail(request: &LoadRequest, mut leader: Leader<FlightResult>, fault: Fault, a
         });
         let mut outcome = stale.outcome.clone();
         outcome.stale = true;
-        drop(leader.finish(Ok(outcome)));
+        drop(leader.finish(Landed::new(Ok(outcome), began, stale.tags.clone())));
         return;
     }
     if let (Fault::Loader(error), None) = (&fault, at_hand) {
         request.remember_failure(&mut leader, error, began);
     }
-    drop(leader.finish(Err(fault)));
+    drop(leader.finish(Landed::untagged(Err(fault))));
 }
 
 impl LoadRequest {
+    /// The call's and the loader's tags.
+    pub(crate) fn cells(&self, late: &[Tag]) -> Option<TagCells> {
+        if late.is_empty() {
+            return self.engine.tags.cells(&self.tags);
+        }
+        let mut tags = self.tags.to_vec();
+        tags.extend_from_slice(late);
+        self.engine.tags.cells(&tags)
+    }
+
     /// Commits a value to the near tier, if this call uses it; answers whether the fence let it through.
     #[expect(clippy::too_many_arguments, reason = "one value, its tags and what is known of its load")]
     fn commit_near(
         &self,
-        leader: &mut Leader<FlightResult>,
+        leader: &mut Leader<Landed>,
         value: &AnyValue,
         late: &[Tag],
         plan: &Plan,
@@ -218,9 +262,10 @@ impl LoadRequest {
         began: u64,
         unverified: bool,
     ) -> bool {
-        let mut tags = self.tags.to_vec();
-        tags.extend_from_slice(late);
-        let meta = meta(&self.engine, began, &tags);
+        if self.another_type_stands_near() {
+            return false;
+        }
+        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(late) };
         let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified), &self.region);
         let weight = Engine::weight(&self.region, value, bytes, self.ops.size);
         let committed = leader.ticket().commit(|| {
@@ -235,7 +280,7 @@ impl LoadRequest {
     }
 
     /// Keeps what a plain function returned.
-    pub(crate) fn keep(&self, leader: &mut Leader<FlightResult>, loaded: &LoadedAny, cost: Duration, began: u64) {
+    pub(crate) fn keep(&self, leader: &mut Leader<Landed>, loaded: &LoadedAny, cost: Duration, began: u64) {
         let plan = self.plan(loaded, cost);
         if loaded.store && plan.is_stored() && self.checks_tags(&loaded.tags) {
             let value = loaded.value.clone().unwrap_or_else(|| Arc::new(Absent));
@@ -244,22 +289,18 @@ impl LoadRequest {
     }
 
     /// Remembers a failure near, for as long as the strategy says.
-    pub(crate) fn remember_failure(&self, leader: &mut Leader<FlightResult>, error: &AnyError, began: u64) {
+    pub(crate) fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
         let plan = self.region.strategy.plan_negative(&mut fastrand::Rng::new());
-        if !plan.is_stored() || !self.writes_near() {
+        if !plan.is_stored() || !self.writes_near() || self.another_type_stands_near() {
             return;
         }
         let failed = Arc::new(Failed(Arc::clone(error)));
-        let entry =
-            self.engine.near_entry(failed, meta(&self.engine, began, &self.tags), life(&plan, false), &self.region);
+        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(&[]) };
+        let entry = self.engine.near_entry(failed, meta, life(&plan, false), &self.region);
         leader.ticket().commit(|| {
             self.engine.near.insert(Arc::clone(self.key.as_arc()), entry, self.ops.size as u64);
         });
     }
-}
-
-fn meta(engine: &Engine, began: u64, tags: &[Tag]) -> Meta {
-    Meta { loaded_at: engine.timer.now(), began, tags: engine.tags.cells(tags) }
 }
 
 fn life(plan: &Plan, unverified: bool) -> NearLife {

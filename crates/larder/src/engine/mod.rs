@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
     bulk::tally,
-    lead::{Fault, FlightResult, LoadedAny, Loader, found},
+    lead::{Fault, FlightResult, Landed, LoadedAny, Loader, found},
     near_read::{Meta, NearRead, answer, judge, provenance},
     read_path::{LoadRequest, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
@@ -48,7 +48,7 @@ pub(crate) struct Engine {
     /// Canonical, `""` or ending in `:`.
     pub(crate) prefix: String,
     pub(crate) near: NearTier<Meta>,
-    pub(crate) flights: Flights<FlightResult>,
+    pub(crate) flights: Flights<Landed>,
     pub(crate) tags: TagTable,
     pub(crate) remote: Option<Remote>,
     /// The remote tier's breaker and journal.

@@ -14,8 +14,13 @@ use larder_core::{Key, Tag, Tick, check_tags};
 use larder_flight::{FlightId, Follower, Join};
 use larder_memory::AnyValue;
 
-use super::{Engine, Fault, FlightResult, Loader, NearRead, RegionState, Remote, Stored, lead::lead};
-use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::ValueOps};
+use super::{Engine, Fault, FlightResult, Landed, Loader, NearRead, RegionState, Remote, Stored, lead::lead};
+use crate::{
+    load_error::LoadFault,
+    outcome::Outcome,
+    stats::Event,
+    value::{Absent, Failed, ValueOps},
+};
 
 /// What a call may ask for.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +30,10 @@ pub(crate) struct ReadOptions {
     pub(crate) skip_near: bool,
     pub(crate) skip_remote: bool,
     pub(crate) force_refresh: bool,
+    /// A remembered absence is no answer: the loader always has a value.
+    pub(crate) required: bool,
+    /// The load runs on its caller's thread. Such a caller must not wait for a load that may need the thread.
+    pub(crate) on_thread: bool,
     /// Nobody could be told of a time-out, so there is none.
     pub(crate) patient: bool,
 }
@@ -42,6 +51,33 @@ pub(crate) struct LoadRequest {
 }
 
 impl LoadRequest {
+    /// Whether a near value answers this call: a value of its type, a failure of its loader, or an absence where there may
+    /// be one.
+    pub(crate) fn accepts(&self, value: &AnyValue) -> bool {
+        match value.downcast_ref::<Failed>() {
+            Some(Failed(error)) => error.as_ref().type_id() == self.id.error,
+            None => self.can_serve(value),
+        }
+    }
+
+    /// The same without failures: these are no values that could be served in place of another failure.
+    pub(crate) fn can_serve(&self, value: &AnyValue) -> bool {
+        if value.is::<Absent>() { !self.options.required } else { !value.is::<Failed>() && self.ops.accepts(value) }
+    }
+
+    /// Whether the near tier holds a value of another type, which a load leaves alone.
+    pub(crate) fn another_type_stands_near(&self) -> bool {
+        if !self.writes_near() {
+            return false;
+        }
+        match self.engine.near_read(self.key.as_str(), self.engine.timer.now()) {
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                !self.ops.accepts(&entry.value)
+            }
+            NearRead::Miss => false,
+        }
+    }
+
     pub(crate) fn reads_near(&self) -> bool {
         !self.options.skip_near && self.region.strategy.tiers.uses_near()
     }
@@ -76,6 +112,8 @@ impl LoadRequest {
         if Chain::current().contains(&self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
+        // Taken before the flight is joined: what was invalidated until now must not be what it brings.
+        let came = self.engine.tags.epoch();
         let mut loader = Some(loader);
         let deadline = self.wait_limit(self.region.strategy.hard_timeout);
         let soft = at_hand.as_ref().and(self.region.strategy.soft_timeout).and_then(|limit| self.wait_limit(limit));
@@ -85,23 +123,26 @@ impl LoadRequest {
             } else {
                 self.engine.flights.join(&self.key, self.id)
             };
-            let follower = match (joined, loader.take()) {
+            let (follower, follows) = match (joined, loader.take()) {
                 (Join::Lead(leader), Some(loader)) => {
                     let follower = leader.follow();
                     spawn(lead(self.clone(), leader, loader, None));
-                    follower
+                    (follower, false)
                 }
                 // Its own leader went away without a result: the runtime is shutting down.
                 (Join::Lead(_), None) => return Err(Fault::Larder(LoadFault::TimedOut)),
                 (Join::Follow(follower), rest) => {
-                    self.region.counters.count(Event::Coalesced);
+                    // A caller whose own leader went away has not waited for another's.
+                    let follows = rest.is_some();
                     loader = rest;
-                    follower
+                    (follower, follows)
                 }
             };
-            match self.wait(follower, soft.or(deadline)).await {
+            let waited = self.wait(follower, soft.or(deadline), came).await;
+            self.count_coalesced(follows, &waited);
+            match waited {
                 Waited::Result(result) => return result,
-                Waited::LeaderGone => self.options.force_refresh &= loader.is_some(),
+                Waited::Again => self.options.force_refresh &= loader.is_some(),
                 Waited::TimedOut => {
                     return at_hand.filter(|_| soft.is_some()).ok_or(Fault::Larder(LoadFault::TimedOut));
                 }
@@ -114,6 +155,7 @@ impl LoadRequest {
         if Chain::current().contains(&self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
+        let came = self.engine.tags.epoch();
         let mut loader = Some(loader);
         let deadline = self.wait_limit(self.region.strategy.hard_timeout);
         loop {
@@ -128,13 +170,15 @@ impl LoadRequest {
                     let follower = leader.follow();
                     let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
                     lead(self.clone(), leader, loader, None).await;
-                    return follower.wait().await.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
+                    let landed = follower.wait().await.and_then(|landed| landed.at(came));
+                    return landed.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
                 }
                 Join::Follow(follower) => {
-                    self.region.counters.count(Event::Coalesced);
-                    match self.wait(follower, deadline).await {
+                    let waited = self.wait(follower, deadline, came).await;
+                    self.count_coalesced(true, &waited);
+                    match waited {
                         Waited::Result(result) => return result,
-                        Waited::LeaderGone => {}
+                        Waited::Again => {}
                         Waited::TimedOut => return Err(Fault::Larder(LoadFault::TimedOut)),
                     }
                 }
@@ -157,7 +201,14 @@ impl LoadRequest {
             .then(|| self.engine.timer.now_precise() + limit)
     }
 
-    async fn wait(&self, follower: Follower<FlightResult>, deadline: Option<Tick>) -> Waited {
+    /// Counts a caller that another's load answered, or kept waiting; not one that has to join again.
+    fn count_coalesced(&self, follows: bool, waited: &Waited) {
+        if follows && !matches!(waited, Waited::Again) {
+            self.region.counters.count(Event::Coalesced);
+        }
+    }
+
+    async fn wait(&self, follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
         let result = match deadline {
             None => follower.wait().await,
             Some(deadline) => tokio::select! {
@@ -166,13 +217,14 @@ impl LoadRequest {
                 () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
             },
         };
-        result.map_or(Waited::LeaderGone, Waited::Result)
+        result.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
     }
 }
 
 enum Waited {
     Result(FlightResult),
-    LeaderGone,
+    /// The leader went away, or what it brought is older than the caller.
+    Again,
     TimedOut,
 }
 
@@ -237,7 +289,7 @@ impl LoadRequest {
         let now = self.engine.timer.now();
         match self.engine.near_read(self.key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.ops.accepts(&entry.value).then(|| super::answer(&entry, now))
+                self.can_serve(&entry.value).then(|| super::answer(&entry, now))
             }
             NearRead::Miss => None,
         }

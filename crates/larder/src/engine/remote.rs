@@ -39,6 +39,8 @@ pub(crate) struct RemoteEntry {
     pub(crate) fresh_for: Duration,
     pub(crate) stale_for: Duration,
     pub(crate) age: Duration,
+    /// How long ago it ceased to be fresh.
+    pub(crate) stale_by: Duration,
     pub(crate) tags: Vec<Tag>,
     pub(crate) bytes: usize,
     pub(crate) token: Expected,
@@ -106,10 +108,14 @@ impl Remote {
             Kind::Value | Kind::Negative => {}
             _ => return Ok(Stored::LeftAlone),
         }
-        let now = self.clock.wall();
         let life = if header.ttl_ms == u64::MAX { Duration::MAX } else { Duration::from_millis(header.ttl_ms) };
+        if !self.tags_hold(&header.tags).await? {
+            return Ok(Stored::Dead(token));
+        }
+        // Not before the tags were asked for: what is left of the entry counts from here.
+        let now = self.clock.wall();
         let stale_for = header.stale_until.remaining(now).min(life);
-        if stale_for.is_zero() || !self.tags_hold(&header.tags).await? {
+        if stale_for.is_zero() {
             return Ok(Stored::Dead(token));
         }
         let Some(serde) = ops.serde else { return Ok(Stored::LeftAlone) };
@@ -128,6 +134,7 @@ impl Remote {
             value,
             fresh_for: header.fresh_until.remaining(now).min(life),
             stale_for,
+            stale_by: now.remaining(header.fresh_until),
             age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
             bytes: bytes.len(),
             token,
@@ -173,17 +180,23 @@ impl Remote {
         tags: &[Tag],
         life: Duration,
     ) -> Result<std::result::Result<Fill, Bytes>> {
-        let (versions, token) = futures_util::future::try_join(self.versions(tags), async {
+        let (versions, token) = futures_util::future::join(self.versions(tags), async {
             match known {
                 Some(token) => Ok(Ok((token, None))),
                 None => self.place_token(key, life).await,
             }
         })
-        .await?;
-        Ok(token.map(|(token, placed)| {
-            let (tags, invalidations) = versions;
-            Fill { token, tags, invalidations, placed }
-        }))
+        .await;
+        let token = token?;
+        let (tags, invalidations) = match (versions, &token) {
+            (Ok(versions), _) => versions,
+            (Err(error), Ok((token, Some(_)))) => {
+                self.atomic()?.compare_and_delete(key, token).await?;
+                return Err(error);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        Ok(token.map(|(token, placed)| Fill { token, tags, invalidations, placed }))
     }
 
     /// Renews a fill token that this process placed, while its load goes on.
@@ -255,12 +268,12 @@ impl Remote {
     pub(crate) async fn commit(
         &self,
         key: &Key,
-        fill: Fill,
+        fill: &Fill,
         late: &[Tag],
         entry: &Encoded,
         life: Life<'_>,
     ) -> Result<bool> {
-        let mut tags = fill.tags;
+        let mut tags = fill.tags.clone();
         if !late.is_empty() {
             let (versions, invalidations) = self.versions(late).await?;
             if invalidations != fill.invalidations {
@@ -307,8 +320,10 @@ impl Remote {
 
     /// Removes the markers of tags, and the namespace's tag-invalidation token.
     pub(crate) async fn invalidate_tags(&self, tags: &[Tag]) -> Each<bool> {
-        let mut markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
-        markers.push(self.invalidations_key());
+        // The token first: where the removals are not one step, a load that makes a tag's marker anew must find that the
+        // token has changed.
+        let mut markers = vec![self.invalidations_key()];
+        markers.extend(tags.iter().map(|tag| tag.marker(&self.namespace_prefix)));
         self.backend.delete_many(&markers).await
     }
 

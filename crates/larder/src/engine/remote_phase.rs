@@ -8,7 +8,7 @@ use larder_memory::AnyValue;
 use larder_strategy::{Lease, Plan};
 
 use super::{
-    Encoded, Engine, FlightResult, Life, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
+    Encoded, Engine, Landed, Life, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
     remote::{Fill, RemoteEntry},
 };
 use crate::{
@@ -101,6 +101,9 @@ impl LoadRequest {
             Stored::Loading(token) => return Considered::SomebodyLoads(token),
             Stored::Entry(entry) => entry,
         };
+        if self.options.required && entry.value.is::<Absent>() {
+            return Considered::Replace(entry.token);
+        }
         // A forced refresh ignores what is stored, unless another process loaded it while this one waited.
         if self.options.force_refresh && !waited {
             return Considered::Replace(entry.token);
@@ -132,8 +135,8 @@ impl LoadRequest {
     }
 
     /// Copies an entry of the remote tier into the near tier, if this call uses it; answers with it.
-    pub(crate) fn promote(&self, ticket: &Ticket<FlightResult>, entry: &RemoteEntry, began: u64) -> Outcome<AnyValue> {
-        if self.writes_near() {
+    pub(crate) fn promote(&self, ticket: &Ticket<Landed>, entry: &RemoteEntry, began: u64) -> Outcome<AnyValue> {
+        if self.writes_near() && !self.another_type_stands_near() {
             return self.engine.promote(&self.region, ticket, entry, began, self.ops.size);
         }
         answer(entry)
@@ -157,16 +160,17 @@ impl LoadRequest {
         Ok(Encoded { kind: Kind::Value, payload: (serde.encode)(value, codec, self.region.compression)? })
     }
 
-    /// Commits a loaded value to the remote tier, off the callers' path.
-    pub(crate) async fn commit_remote(&self, fill: Fill, late: &[Tag], encoded: Encoded, plan: &Plan, cost: Duration) {
-        let Some(remote) = self.remote() else { return };
+    /// Commits a loaded value to the remote tier; answers whether it was stored for certain.
+    async fn commit_remote(&self, fill: &Fill, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) -> bool {
+        let Some(remote) = self.remote() else { return false };
         let life = Life { region: &self.region, plan, cost };
-        let commit = remote.commit(&self.key, fill, late, &encoded, life);
+        let commit = remote.commit(&self.key, fill, late, encoded, life);
         match self.engine.within(commit_deadline(&self.region.strategy), commit).await {
-            Ok(true) => {}
+            Ok(true) => return true,
             Ok(false) => crate::events::fill_lost(&self.key),
             Err(error) => self.engine.remote_fault(&self.region, Some(&self.key), &error),
         }
+        false
     }
 
     /// The life of what was loaded.
@@ -186,7 +190,7 @@ impl Engine {
     pub(crate) fn promote(
         &self,
         region: &RegionState,
-        ticket: &Ticket<FlightResult>,
+        ticket: &Ticket<Landed>,
         entry: &RemoteEntry,
         began: u64,
         size: usize,
@@ -242,9 +246,15 @@ impl FillGuard {
         Self { request: request.clone(), fill: Some(fill) }
     }
 
-    /// The token is going to be used.
-    pub(crate) fn keep(mut self) -> Fill {
-        self.fill.take().expect("a guard holds its token until it is kept, released or dropped")
+    /// Commits a loaded value, off the callers' path. The token is given back if that fails, or is dropped in the middle;
+    /// taking it back after a commit whose outcome is unknown removes nothing but the placeholder.
+    pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) {
+        let Some(fill) = &self.fill else { return };
+        if self.request.commit_remote(fill, late, encoded, plan, cost).await {
+            self.fill = None;
+        } else {
+            self.release().await;
+        }
     }
 
     /// Renews the token as long as it is ours; a token that was lost is none of the load's business.

@@ -1,9 +1,12 @@
 //! Tests of the public interface.
 
+#![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
+
 mod basics;
 mod degrade;
 mod globals;
 mod loads;
+mod regression;
 mod stale;
 mod tiers;
 

@@ -1,0 +1,265 @@
+//! One test for each defect that was found after the fact.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use larder::{
+    __private::{KeyStyle, Lookup, Miss, Site, SiteSpec, lookup},
+    Cache, LoadError, Loaded, ManualClock, Source, Strategy,
+    strategy::{FailSafe, Tiers},
+};
+use larder_core::{BackendExt, Tag};
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+use crate::{process, store};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Gate = Arc<Semaphore>;
+
+fn gate() -> Gate {
+    Arc::new(Semaphore::new(0))
+}
+
+/// Loads `value` under the key `k` once the gate opens; the loader names `late` as a tag.
+fn gated(
+    cache: &Cache,
+    gate: &Gate,
+    value: u32,
+    early: Option<&'static str>,
+    late: Option<&'static str>,
+) -> JoinHandle<u32> {
+    let (cache, gate) = (cache.clone(), Arc::clone(gate));
+    tokio::spawn(async move {
+        let loader = move || async move {
+            gate.acquire().await.unwrap().forget();
+            let loaded = Loaded::new(value);
+            Ok::<_, ()>(match late {
+                Some(late) => loaded.tag(late),
+                None => loaded,
+            })
+        };
+        *cache.get_or_load_with("k", loader).tags(early).await.unwrap()
+    })
+}
+
+#[larder::test]
+async fn who_comes_after_a_tag_was_invalidated_does_not_get_the_older_load(cache: Cache, clock: ManualClock) {
+    for (early, late) in [(Some("t"), None), (None, Some("t"))] {
+        let (first, second) = (gate(), gate());
+        let old = gated(&cache, &first, 1, early, late);
+        clock.settle().await;
+        cache.invalidate().tag("t").await.unwrap();
+        let new = gated(&cache, &second, 2, early, late);
+        clock.settle().await;
+        first.add_permits(1);
+        clock.settle().await;
+        second.add_permits(1);
+        assert_eq!(old.await.unwrap(), 1);
+        assert_eq!(new.await.unwrap(), 2);
+        assert_eq!(cache.get("k").await, Some(Arc::new(2_u32)));
+        cache.delete("k").await;
+    }
+}
+
+#[larder::test]
+async fn another_tag_does_not_break_up_a_flight(cache: Cache, clock: ManualClock) {
+    let first = gate();
+    let old = gated(&cache, &first, 1, Some("t"), None);
+    clock.settle().await;
+    cache.invalidate().tag("other").await.unwrap();
+    let new = gated(&cache, &gate(), 2, Some("t"), None);
+    clock.settle().await;
+    first.add_permits(1);
+    assert_eq!((old.await.unwrap(), new.await.unwrap()), (1, 1));
+    assert_eq!(cache.stats().coalesced, 1);
+}
+
+async fn remembering_absence(clock: &ManualClock, shared: &Arc<larder_memory::MemoryBackend>) -> Cache {
+    let strategy = Strategy::new("r", SECOND * 10).cache_none(Some(SECOND * 10)).jitter(0.0);
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(shared.clone());
+    builder.strategy(strategy).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_remembered_absence_is_no_answer_to_a_load_that_always_has_a_value() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (one, two) = (remembering_absence(&clock, &shared).await, remembering_absence(&clock, &shared).await);
+    for key in ["near", "remote", "inline"] {
+        assert_eq!(one.get_or_load_optional(key, || async { Ok::<Option<u32>, ()>(None) }).await.unwrap(), None);
+        clock.settle().await;
+        assert_eq!(one.get::<_, u32>(key).await, None);
+    }
+    assert_eq!(*one.get_or_load("near", || async { Ok::<_, ()>(1_u32) }).await.unwrap(), 1);
+    assert_eq!(one.get("near").await, Some(Arc::new(1_u32)));
+    assert_eq!(*two.get_or_load("remote", || async { Ok::<_, ()>(2_u32) }).await.unwrap(), 2);
+    assert_eq!(*one.get_or_load_inline("inline", || async { Ok::<_, ()>(3_u32) }).await.unwrap(), 3);
+    clock.settle().await;
+    assert_eq!(two.get("near").await, Some(Arc::new(1_u32)));
+    assert_eq!(two.get("inline").await, Some(Arc::new(3_u32)));
+}
+
+#[larder::test]
+async fn a_load_of_another_type_leaves_the_entry_alone(cache: Cache) {
+    cache.set("k", 1_u32).await;
+    let text = cache.get_or_load("k", || async { Ok::<_, ()>(String::from("text")) }).await.unwrap();
+    assert_eq!(*text, "text");
+    assert_eq!(cache.get("k").await, Some(Arc::new(1_u32)));
+    let failed = cache.get_or_load("k", || async { Err::<String, _>("down") }).await;
+    assert!(matches!(failed, Err(LoadError::Loader(_))));
+    assert_eq!(cache.get("k").await, Some(Arc::new(1_u32)));
+}
+
+#[larder::test]
+async fn fail_safe_serves_neither_another_type_nor_a_remembered_error(cache: Cache) {
+    let strategy = Strategy::new("r", SECOND * 10)
+        .stale_window(SECOND * 10)
+        .fail_safe(Some(FailSafe::new(SECOND * 5)))
+        .negative_ttl(Some(SECOND * 5));
+    let numbers = cache.region::<str, u32>("r").strategy(strategy).build().unwrap();
+    let texts = cache.region::<str, String>("r").build().unwrap();
+    numbers.set("k", 1).await;
+    let failed = texts.get_or_load("k", || async { Err::<String, _>("down") }).await;
+    assert!(matches!(failed, Err(LoadError::Loader(_))), "{failed:?}");
+
+    for _ in 0..2 {
+        let failed = numbers.get_or_load("failed", || async { Err::<u32, _>("down") }).force_refresh().await;
+        assert!(matches!(failed, Err(LoadError::Loader(_))), "{failed:?}");
+    }
+    let other = numbers.get_or_load("failed", || async { Ok::<_, u8>(2) }).await;
+    assert!(matches!(other.as_deref(), Ok(2)), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_load_that_may_not_be_stored_gives_its_token_back() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (one, two) = (process(&clock, &shared).await, process(&clock, &shared).await);
+    let open = gate();
+    let caller = gated(&one, &open, 1, None, Some("late"));
+    clock.settle().await;
+    two.invalidate().tag("late").await.unwrap();
+    open.add_permits(1);
+    assert_eq!(caller.await.unwrap(), 1);
+    clock.settle().await;
+    assert_eq!(shared.get(&one.key("k")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_token_is_given_back_when_the_versions_of_tags_cannot_be_read() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let cache = process(&clock, &shared).await;
+    let marker = Tag::from("t").marker("t:");
+    shared.set(&marker, "not a version".into(), larder_core::SetOptions::new()).await.unwrap();
+    let open = gate();
+    open.add_permits(1);
+    assert_eq!(gated(&cache, &open, 1, Some("t"), None).await.unwrap(), 1);
+    clock.settle().await;
+    assert_eq!(shared.get(&cache.key("k")).await.unwrap(), None);
+}
+
+#[larder::test]
+async fn a_caller_is_coalesced_only_if_another_load_answered_it(cache: Cache, clock: ManualClock) {
+    let closed = gate();
+    let (first_cache, inside) = (cache.clone(), Arc::clone(&closed));
+    let first = tokio::spawn(async move {
+        let loader = || async move {
+            inside.acquire().await.unwrap().forget();
+            Ok::<_, ()>(1_u32)
+        };
+        first_cache.get_or_load_inline("k", loader).await
+    });
+    clock.settle().await;
+    let open = gate();
+    open.add_permits(1);
+    let second = gated(&cache, &open, 2, None, None);
+    clock.settle().await;
+    first.abort();
+    assert_eq!(second.await.unwrap(), 2);
+    let stats = cache.stats();
+    assert_eq!((stats.requests(), stats.misses, stats.loads, stats.coalesced), (1, 1, 1, 0));
+}
+
+#[tokio::test]
+async fn fail_safe_counts_from_the_end_of_freshness_for_remote_entries_too() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let cache = process(&clock, &shared).await;
+    let strategy = Strategy::new("r", SECOND * 10)
+        .jitter(0.0)
+        .tiers(Tiers::Remote)
+        .stale_window(SECOND * 30)
+        .fail_safe(Some(FailSafe::new(SECOND * 5)));
+    let region = cache.region::<str, u32>("r").strategy(strategy).build().unwrap();
+    region.get_or_load("k", || async { Ok::<_, ()>(1) }).await.unwrap();
+    clock.settle().await;
+    clock.advance(SECOND * 12);
+    let open = gate();
+    let read = |open: Gate| {
+        let region = region.clone();
+        tokio::spawn(async move {
+            let loader = move || async move {
+                open.acquire().await.unwrap().forget();
+                Err::<u32, _>(())
+            };
+            region.get_or_load("k", loader).outcome().await
+        })
+    };
+    let first = read(Arc::clone(&open)).await.unwrap().unwrap();
+    assert_eq!((*first.value, first.stale, first.source), (1, true, Source::Remote));
+    let second = read(Arc::clone(&open));
+    clock.settle().await;
+    open.add_permits(1);
+    let second = second.await.unwrap().unwrap();
+    assert_eq!((*second.value, second.stale), (1, true));
+}
+
+static PLAIN: Site = Site::new(|| SiteSpec {
+    module: "regression",
+    function: "plain",
+    region: None,
+    strategy: Strategy::new("plain", SECOND),
+    key: KeyStyle::Function,
+    near_only: true,
+});
+
+fn missed(cache: &Cache, key: &str) -> Miss {
+    match lookup::<u32>(&PLAIN, Some(cache), |buffer| buffer.push_raw(key)) {
+        Lookup::Miss(miss) => miss,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[larder::test]
+async fn a_plain_function_is_not_run_again_by_a_thread_that_looked_too_early(cache: Cache) {
+    let runs = AtomicU32::new(0);
+    let (one, two) = (missed(&cache, "k"), missed(&cache, "k"));
+    for miss in [one, two] {
+        let load = || Ok::<_, ()>(Loaded::new(runs.fetch_add(1, Ordering::SeqCst)));
+        assert_eq!(miss.load_sync(Vec::new(), load).unwrap().value, Some(Arc::new(0)));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.near_hits, stats.misses, stats.loads), (1, 1, 1));
+}
+
+#[larder::test]
+async fn a_plain_function_does_not_wait_for_a_load_that_needs_its_thread(cache: Cache, clock: ManualClock) {
+    let (slow, plain) = (missed(&cache, "k"), missed(&cache, "k"));
+    let open = gate();
+    let inside = Arc::clone(&open);
+    let loading = tokio::spawn(slow.load(Vec::new(), move || async move {
+        inside.acquire().await.unwrap().forget();
+        Ok::<_, ()>(Loaded::new(1_u32))
+    }));
+    clock.settle().await;
+    assert_eq!(plain.load_sync(Vec::new(), || Ok::<_, ()>(Loaded::new(2_u32))).unwrap().value, Some(Arc::new(2)));
+    open.add_permits(1);
+    assert_eq!(loading.await.unwrap().unwrap().value, Some(Arc::new(1)));
+}
