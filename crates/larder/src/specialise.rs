@@ -54,8 +54,15 @@ pub fn hold<T: Held>(argument: &T) -> T {
 /// that stands beside it.
 #[must_use]
 pub fn function_name<Here>(module: &str, name: &str) -> String {
-    let path = type_name::<Here>().strip_prefix(module).unwrap_or(type_name::<Here>());
-    let scope = path.rsplitn(3, "::").nth(2).unwrap_or_default().trim_start_matches(':');
+    let path = type_name::<Here>();
+    // Without `Here` and the function around it.
+    let scope = path.rsplitn(3, "::").nth(2).unwrap_or_default();
+    // A type of another module keeps its whole path.
+    let scope = match scope.strip_prefix(module) {
+        Some("") => "",
+        Some(inner) => inner.strip_prefix("::").unwrap_or(scope),
+        None => scope,
+    };
     if scope.is_empty() { name.to_owned() } else { format!("{scope}::{name}") }
 }
 
@@ -227,6 +234,15 @@ mod tests {
 
     struct Holder;
 
+    struct Table<T>(std::marker::PhantomData<T>);
+
+    impl<T> Table<T> {
+        fn associated() -> String {
+            struct Here;
+            function_name::<Here>(module_path!(), "get")
+        }
+    }
+
     impl Holder {
         fn name(&self) -> String {
             fn site() -> String {
@@ -252,5 +268,13 @@ mod tests {
         assert_eq!(site(), "get");
         assert_eq!(Holder::associated(), "Holder::get");
         assert_eq!(Holder.name(), "Holder::name::get");
+        assert_eq!(Table::<u8>::associated(), "Table<_>::get");
+    }
+
+    #[test]
+    fn a_module_whose_name_only_begins_alike_is_another() {
+        struct Here;
+        let whole = function_name::<Here>("larder::special", "get");
+        assert_eq!(whole, "larder::specialise::tests::get");
     }
 }

@@ -8,5 +8,6 @@ mod keys;
 mod methods;
 mod options;
 mod returns;
+mod strict;
 mod test_attribute;
 mod ui;
