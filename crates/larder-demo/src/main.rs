@@ -96,8 +96,7 @@ async fn cache(arguments: &Arguments, namespace: &str) -> Result<Cache, Failure>
 async fn serve(arguments: &Arguments, market: Arc<Market>) -> Result<(), Failure> {
     let namespace = format!("larder-demo:{}", arguments.seed);
     let cache = cache(arguments, &namespace).await?;
-    let mut options = StackOptions::default();
-    options.port = arguments.port;
+    let options = StackOptions { port: arguments.port, ..StackOptions::default() };
     let stack = Stack::start(market, cache, options).await.map_err(|error| {
         format!("the service cannot start on port {}: {error}; choose another with --port", arguments.port)
     })?;

@@ -1,9 +1,6 @@
 //! What Larder says of itself: log events (feature `tracing`) and figures (feature `metrics`). Without the features these
 //! functions are empty.
-#![cfg_attr(
-    not(feature = "tracing"),
-    expect(unused_variables, clippy::needless_pass_by_value, reason = "without `tracing` nothing is said")
-)]
+#![cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "without `tracing` nothing is said"))]
 
 use larder_codec::ReadFailure;
 use larder_core::{Error, Key};
@@ -26,19 +23,15 @@ pub(crate) fn undecodable(key: &Key, failure: &ReadFailure) {
 }
 
 pub(crate) fn remote_fault(key: Option<&Key>, error: &Error) {
-    match key {
-        Some(key) => {
-            event!(debug, %key, kind = %error.kind(), %error, "the remote tier failed; the read goes on without it");
-        }
-        None => event!(debug, kind = %error.kind(), %error, "the remote tier failed"),
-    }
+    event!(debug, key = key.map(Key::as_str), kind = %error.kind(), %error, "the remote tier failed; the read goes on");
 }
 
 pub(crate) fn load_failed(key: &Key, fault: &Fault) {
-    match fault {
-        Fault::Loader(_) => event!(debug, %key, "the loader returned an error"),
-        Fault::Larder(fault) => event!(warn, %key, %fault, "a load failed"),
-    }
+    let reason = match fault {
+        Fault::Loader(_) => "the loader returned an error".to_owned(),
+        Fault::Larder(fault) => fault.to_string(),
+    };
+    event!(debug, %key, reason, "a load failed");
 }
 
 pub(crate) fn fill_lost(key: &Key) {
@@ -62,19 +55,17 @@ pub(crate) fn degraded(operation: &'static str, error: &Error) {
 }
 
 pub(crate) fn hit_rate(low: bool, rate: f64, bound: f64) {
-    if low {
-        event!(warn, rate, bound, "the hit rate is low: look at TTLs, key arguments and warming");
-    } else {
-        event!(info, rate, bound, "the hit rate is above its bound again");
-    }
+    let advice = if low { "low: look at TTLs, key arguments and warming" } else { "above its bound again" };
+    event!(warn, rate, bound, "the hit rate is {advice}");
 }
 
 pub(crate) fn bus(trusted: bool) {
-    if trusted {
-        event!(info, "the invalidation bus is connected; the near tier starts empty and is trusted");
+    let state = if trusted {
+        "connected; the near tier starts empty and is trusted"
     } else {
-        event!(warn, "the invalidation bus is lost; near entries live for the blind TTL until it is back");
-    }
+        "lost; near entries live for the blind TTL until it is back"
+    };
+    event!(warn, "the invalidation bus is {state}");
 }
 
 pub(crate) fn bad_message(reason: &str) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use self::drive::{Driven, drive, fetch};
 pub use self::report::{FunctionRate, Phase, Report};
 use crate::{
+    database::SeedPlan,
     exchange::{ExchangeOptions, RequestLimit},
     market::Market,
     service::{Stack, StackOptions},
@@ -47,6 +48,9 @@ pub struct SmokeOptions {
 
 impl SmokeOptions {
     /// A run of two phases of this length.
+    ///
+    /// # Panics
+    /// Never: the limits are not zero.
     #[must_use]
     pub fn new(seed: u64, phase: Duration) -> Self {
         let per_second = |number| std::num::NonZeroU32::new(number).expect("the limits are not zero");
@@ -101,10 +105,8 @@ fn workload(market: &Market, seed: u64) -> Result<Workload, Failure> {
 }
 
 fn stack_options(options: &SmokeOptions) -> StackOptions {
-    let mut stack = StackOptions::default();
-    stack.exchange = options.exchange.clone();
-    stack.plan.users = USERS;
-    stack
+    let usual = StackOptions::default();
+    StackOptions { exchange: options.exchange.clone(), plan: SeedPlan::new(usual.plan.candles, USERS), ..usual }
 }
 
 /// Requests that the exchange has served, statements that the database has run.

@@ -18,8 +18,8 @@ struct Client {
 impl Client {
     async fn start() -> Self {
         let market = Arc::new(Market::of_symbols(7, ["BTCUSDT", "ETHUSDT"]).unwrap());
-        let mut options = StackOptions::default();
-        options.exchange = ExchangeOptions::default().with_latency(None).with_limit(None);
+        let exchange = ExchangeOptions::default().with_latency(None).with_limit(None);
+        let mut options = StackOptions { exchange, ..StackOptions::default() };
         options.plan.users = 3;
         let stack = Stack::start(market, Cache::in_memory(), options).await.unwrap();
         Self { stack, http: reqwest::Client::new() }

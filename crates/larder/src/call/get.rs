@@ -223,7 +223,14 @@ impl<'a, K: ToKey + Send + 'a, V: Send + Sync + 'static> IntoFuture for TryGet<'
         Box::pin(async move {
             match near {
                 Near::Found(found) => Ok(found.map(|outcome| outcome.value)),
-                Near::Ask(ask) => Ok(ask.run::<V>().await?.map(|outcome| outcome.value)),
+                Near::Ask(ask) => {
+                    let engine = Arc::clone(&ask.0.engine);
+                    match ask.run::<V>().await?.map(|outcome| outcome.value) {
+                        // Only the fallback was asked: whether there is a value is unknown.
+                        None if engine.is_away() => Err(engine.away("get")),
+                        found => Ok(found),
+                    }
+                }
             }
         })
     }

@@ -154,6 +154,14 @@ impl Engine {
         self.fallback.as_ref().is_some_and(|fallback| !fallback.state().lets_calls_through())
     }
 
+    /// What a caller is told who asks for faults while the breaker is open.
+    pub(crate) fn away(&self, operation: &'static str) -> Error {
+        let last = self.last_fault.lock().as_ref().map(|(_, error)| error.to_string());
+        let last = last.unwrap_or_else(|| "none is known".to_owned());
+        let message = format!("the remote tier is away and is asked again by itself; its last fault: {last}");
+        Error::new(ErrorKind::Unavailable, operation, message)
+    }
+
     /// Drops what was kept unverified as soon as the remote tier is back.
     pub(crate) fn watch_breaker(self: &Arc<Self>) {
         let (Some(fallback), Ok(runtime)) = (&self.fallback, tokio::runtime::Handle::try_current()) else { return };

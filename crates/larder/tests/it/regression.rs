@@ -14,6 +14,7 @@ use larder::{
     strategy::{FailSafe, Tiers},
 };
 use larder_core::{BackendExt, Tag};
+use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{process, store};
@@ -262,4 +263,80 @@ async fn a_plain_function_does_not_wait_for_a_load_that_needs_its_thread(cache: 
     assert_eq!(plain.load_sync(Vec::new(), || Ok::<_, ()>(Loaded::new(2_u32))).unwrap().value, Some(Arc::new(2)));
     open.add_permits(1);
     assert_eq!(loading.await.unwrap().unwrap().value, Some(Arc::new(1)));
+}
+
+#[tokio::test]
+async fn a_removal_whose_outcome_is_unknown_is_told_to_the_other_processes() {
+    let clock = ManualClock::new();
+    let shared = Arc::new(ModelBackend::new(Arc::new(clock.clone())));
+    let ailing = Arc::new(FaultyBackend::new(shared.clone()));
+    let builder = || Cache::builder().namespace("t").timer(Arc::new(clock.clone()));
+    let one = builder().backend(ailing.clone()).build().await.unwrap();
+    let two = builder().backend(shared).build().await.unwrap();
+    clock.settle().await;
+    two.set("k", 1_u32).await;
+    clock.settle().await;
+    two.get::<_, u32>("k").await;
+    assert_eq!(two.stats().near_hits, 1);
+    ailing.set_for(Operation::DeleteMany, Fault::Hang);
+    let remover = one.clone();
+    let removal = tokio::spawn(async move { remover.try_delete("k").await });
+    clock.settle().await;
+    clock.advance_and_settle(SECOND * 10).await;
+    assert!(removal.await.unwrap().is_err());
+    two.get::<_, u32>("k").await;
+    assert_eq!(two.stats().near_hits, 1);
+}
+
+#[tokio::test]
+async fn what_is_being_loaded_or_was_invalidated_by_tag_is_absent_for_add() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (one, two) = (process(&clock, &shared).await, process(&clock, &shared).await);
+    let open = gate();
+    let loading = gated(&one, &open, 1, None, None);
+    clock.settle().await;
+    assert!(two.add("k", 2_u32).await);
+    assert!(!two.add("k", 3_u32).await);
+    open.add_permits(1);
+    assert_eq!(loading.await.unwrap(), 1);
+    clock.settle().await;
+    assert_eq!(two.get("k").await, Some(Arc::new(2_u32)));
+    clock.advance(SECOND * 2);
+    assert_eq!(one.get("k").await, Some(Arc::new(2_u32)));
+
+    one.set("tagged", 1_u32).tag("t").await;
+    one.invalidate().tag("t").await.unwrap();
+    assert!(two.add("tagged", 2_u32).await);
+    assert_eq!(one.get("tagged").await, Some(Arc::new(2_u32)));
+}
+
+#[tokio::test]
+async fn keeping_the_ttl_does_not_take_that_of_a_load() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (one, two) = (process(&clock, &shared).await, process(&clock, &shared).await);
+    let loading = gated(&one, &gate(), 1, None, None);
+    clock.settle().await;
+    assert!(two.set("k", 2_u32).keep_ttl().await);
+    loading.abort();
+    clock.advance_and_settle(SECOND * 60).await;
+    assert_eq!(two.get("k").await, Some(Arc::new(2_u32)));
+}
+
+/// Can neither be cloned nor shared.
+#[derive(Debug, PartialEq)]
+struct Alone(u32);
+
+static FAILS: AtomicU32 = AtomicU32::new(0);
+
+#[larder::cached(negative_ttl = "5s", jitter = 0.0)]
+async fn fails() -> Result<u8, Alone> {
+    Err(Alone(FAILS.fetch_add(1, Ordering::SeqCst)))
+}
+
+#[larder::test]
+async fn a_remembered_error_that_one_caller_took_does_not_keep_the_next_one_going_round() {
+    assert_eq!(fails().await, Err(Alone(0)));
+    assert_eq!(fails().await, Err(Alone(1)));
 }
