@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Key, KeyBuf, Result, Target, ToKey};
+use larder_core::{Key, KeyBuf, Result, ToKey};
 use larder_memory::AnyValue;
 
 use crate::{
@@ -35,11 +35,17 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
         match near {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
                 let stale = now >= entry.fresh_until;
-                if let Typed::Value(value) = typed::<V>(entry.value) {
-                    count_hit(place.region, stale);
-                    found[index] = Some(value);
-                } else {
-                    place.region.counters.count(Event::Miss);
+                match typed::<V>(entry.value) {
+                    Typed::Value(value) => {
+                        count_hit(place.region, stale);
+                        found[index] = Some(value);
+                    }
+                    Typed::Absent | Typed::Failed(_) => count_hit(place.region, false),
+                    Typed::Other => {
+                        place.region.counters.count(Event::WrongType);
+                        crate::events::wrong_type(key.as_str(), std::any::type_name::<V>());
+                        place.region.counters.count(Event::Miss);
+                    }
                 }
             }
             NearRead::Miss => missing.push((index, key.to_key())),
@@ -73,9 +79,5 @@ pub(crate) async fn set_many<K: ToKey, V: Cacheable>(
     if !engine.is_enabled() {
         return Ok(0);
     }
-    let stored = engine.write_many(place.region, &items, ops, ttl).await?;
-    if engine.remote.is_some() {
-        engine.announce(&Target::Keys(items.into_iter().map(|(key, _)| key).collect())).await;
-    }
-    Ok(stored)
+    engine.write_many(place.region, &items, ops, ttl).await
 }

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 pub use larder_core::{Key, KeyBuf, KeyPart, Pattern, Tag, ToKey};
 use larder_core::{Result, Target};
 use larder_memory::AnyValue;
@@ -273,6 +272,19 @@ pub fn lookup<V: Send + Sync + 'static>(
     })
 }
 
+/// Forgets a remembered failure whose error can be handed out only once, and was: the next call loads.
+pub fn forget_failure(site: &'static Site, cache: Option<&Cache>, render: impl FnOnce(&mut KeyBuf)) {
+    on(cache, |cache| {
+        let mut key = KeyBuf::with_prefix(&site.state(cache).prefix);
+        render(&mut key);
+        let key = key.to_key();
+        let engine = &cache.engine;
+        if engine.near.get(key.as_str()).is_some_and(|entry| entry.value.is::<Failed>()) {
+            engine.forget(&key);
+        }
+    });
+}
+
 #[inline]
 pub(crate) fn count_hit(region: &RegionState, stale: bool) {
     region.counters.count(Event::NearHit);
@@ -483,7 +495,7 @@ where
         let cache = Cache::builder().timer(Arc::new(clock.clone())).build().await;
         let cache = cache.expect("the settings of a test cache are valid");
         let test = test(cache.clone(), clock);
-        global::with_cache(cache, test.map(|output| output)).await
+        global::with_cache(cache, test).await
     })
 }
 

@@ -158,6 +158,7 @@ impl Generator<'_> {
     pub(super) fn failure(&self) -> TokenStream {
         let (private, error) = (&self.private, self.returns.error_tokens());
         let run_uncached = self.run_uncached();
+        let (site, render) = (self.sibling(&self.site), self.render());
         if self.returns.error.is_none() {
             return quote! {
                 ::core::result::Result::Ok(_) => { #run_uncached }
@@ -178,7 +179,10 @@ impl Generator<'_> {
                         return ::core::result::Result::Err(__larder_error);
                     }
                     // Another caller has it; this one loads anew.
-                    ::core::option::Option::None => continue,
+                    ::core::option::Option::None => {
+                        #private::forget_failure(#site(), __larder_cache, |__larder_key| { #render });
+                        continue;
+                    }
                 }
             }
             ::core::result::Result::Err(__larder_fault) => {

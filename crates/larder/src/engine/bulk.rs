@@ -48,7 +48,8 @@ impl Engine {
         Ok(outcomes)
     }
 
-    /// Writes many values in one round trip; answers how many were stored.
+    /// Writes many values in one round trip, and tells the other processes of those that were stored, also if others
+    /// failed; answers how many were stored.
     pub(crate) async fn write_many(
         &self,
         region: &RegionState,
@@ -82,12 +83,12 @@ impl Engine {
         // A batch takes longer than a single command; the backend bounds each of its commands itself.
         let limit = region.strategy.remote_deadline.saturating_mul(20);
         let answers = self.within(limit, async { Ok(remote.backend.set_many(&batch).await) }).await;
-        let mut stored = 0;
+        let mut stored = Vec::new();
         let mut fault = answers.as_ref().err().cloned();
         for ((mut ticket, write, plan, bytes), answer) in sent.into_iter().zip(answers.unwrap_or_default()) {
             match answer {
                 Ok(outcome) if outcome.is_stored() => {
-                    stored += 1;
+                    stored.push(write.key.clone());
                     if region.strategy.tiers.uses_near()
                         && !ticket.commit(|| self.insert_written(region, &write, &plan, began, Some(bytes)))
                     {
@@ -98,8 +99,12 @@ impl Engine {
                 Err(error) => fault = Some(error),
             }
         }
+        let count = stored.len();
+        if count > 0 {
+            self.announce(&Target::Keys(stored)).await;
+        }
         match fault {
-            None => Ok(stored),
+            None => Ok(count),
             Some(error) => {
                 for (key, _) in items {
                     self.forget(key);

@@ -8,14 +8,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
-    Atomic, Backend, BackendExt, Clock, Each, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions,
-    SetOutcome, Tag, Ttl, UnixMillis,
+    Atomic, Backend, BackendExt, Clock, Condition, Each, Error, ErrorKind, Expected, GetOptions, Key, Result,
+    SetOptions, SetOutcome, Tag, Ttl, UnixMillis,
     envelope::{CodecId, Header, Kind, TagVersion},
 };
 use larder_memory::AnyValue;
 use larder_strategy::Plan;
 
-use super::RegionState;
+use super::{RegionState, Write};
 use crate::{
     stats::Event,
     value::{Absent, ValueOps},
@@ -286,18 +286,30 @@ impl Remote {
         Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
     }
 
-    /// Writes a value whatever stands there, as a caller's `set` does.
+    /// Writes a value whatever stands there, as a caller's `set` does. Fill tokens and dead entries are nothing that a
+    /// write on condition of absence would have to leave alone.
     pub(crate) async fn write(
         &self,
-        key: &Key,
+        write: &Write,
         entry: &Encoded,
-        tags: &[Tag],
         life: Life<'_>,
         options: SetOptions,
     ) -> Result<SetOutcome> {
+        let Write { key, tags, ops, .. } = write;
         let versions = if tags.is_empty() { Vec::new() } else { self.versions(tags).await?.0 };
         let value = self.entry(entry, versions, life)?;
-        self.backend.set(key, value, options.ttl(ttl(life.plan))).await
+        let options = options.ttl(ttl(life.plan));
+        let outcome = self.backend.set(key, value.clone(), options).await?;
+        if outcome.is_stored() || options.condition != Condition::IfAbsent {
+            return Ok(outcome);
+        }
+        match self.read(key, life.region, ops).await? {
+            Stored::Loading(token) | Stored::Dead(token) => {
+                let options = SetOptions::new().ttl(options.ttl);
+                self.atomic()?.compare_and_set(key, &token, value, options).await
+            }
+            _ => Ok(outcome),
+        }
     }
 
     /// The bytes of an entry that begins its life now.

@@ -70,7 +70,7 @@ impl Engine {
         let mut ticket = self.flights.ticket(&write.key);
         let options = condition(write.condition);
         let life = Life { region, plan: &plan, cost: Duration::ZERO };
-        let sent = remote.write(&write.key, &encoded, &write.tags, life, options);
+        let sent = remote.write(&write, &encoded, life, options);
         let outcome = match self.within(region.strategy.remote_deadline, sent).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -135,8 +135,9 @@ impl Engine {
 
     async fn write_plan(&self, region: &RegionState, write: &Write, remote: Option<&Remote>) -> Result<Plan> {
         match (write.ttl, remote) {
-            (Some(Ttl::Keep), Some(remote)) => {
-                let left = self.within(region.strategy.remote_deadline, remote.backend.ttl(&write.key)).await?;
+            // Not the backend's answer: a fill token's time is nobody's.
+            (Some(Ttl::Keep), Some(_)) => {
+                let left = self.ttl(&write.key).await?;
                 Ok(keep(left.and_then(larder_core::Remaining::duration)))
             }
             (other, _) => Ok(plan_for(region, other)),
@@ -153,14 +154,15 @@ impl Engine {
         for key in keys {
             self.forget(key);
         }
+        // Whether or not the removal came through: what came through must not stay in the others' near tiers.
+        if self.remote.is_some() {
+            self.announce(&Target::Keys(keys.to_vec())).await;
+        }
         let mut removed = 0;
         for (near, remote) in near.into_iter().zip(answers?) {
             // A removal that is only remembered will happen before anybody reads the key again.
             let (remote, _deferred) = super::tally(vec![remote])?;
             removed += u64::from(remote > 0 || near);
-        }
-        if self.remote.is_some() {
-            self.announce(&Target::Keys(keys.to_vec())).await;
         }
         Ok(removed)
     }

@@ -271,7 +271,7 @@ async fn a_removal_whose_outcome_is_unknown_is_told_to_the_other_processes() {
     let shared = Arc::new(ModelBackend::new(Arc::new(clock.clone())));
     let ailing = Arc::new(FaultyBackend::new(shared.clone()));
     let builder = || Cache::builder().namespace("t").timer(Arc::new(clock.clone()));
-    let one = builder().backend(ailing.clone()).build().await.unwrap();
+    let one = builder().backend(ailing.clone()).remote_command_deadline(SECOND).build().await.unwrap();
     let two = builder().backend(shared).build().await.unwrap();
     clock.settle().await;
     two.set("k", 1_u32).await;
@@ -339,4 +339,12 @@ async fn fails() -> Result<u8, Alone> {
 async fn a_remembered_error_that_one_caller_took_does_not_keep_the_next_one_going_round() {
     assert_eq!(fails().await, Err(Alone(0)));
     assert_eq!(fails().await, Err(Alone(1)));
+}
+
+#[larder::test]
+async fn a_batch_counts_what_a_single_read_counts(cache: Cache) {
+    cache.set("k", 1_u32).await;
+    assert_eq!(cache.get_many::<_, String>(&["k"]).await, [None]);
+    let stats = cache.stats();
+    assert_eq!((stats.wrong_type, stats.misses, stats.near_hits), (1, 1, 0));
 }
