@@ -29,7 +29,7 @@ struct Arguments {
     /// Candles of a CSV file (date, open, high, low, close, volume) for the first symbol
     #[arg(long, value_name = "FILE")]
     candles: Option<PathBuf>,
-    /// A remote tier, such as redis://127.0.0.1:6379
+    /// A remote tier, such as `redis://127.0.0.1:6379`
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Drive a mix of requests with the cache off and on, compare the answers, print a table, and end

@@ -14,10 +14,12 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -181,6 +183,11 @@ impl Engine {
 
     /// Runs a remote call within a deadline.
     pub(crate) async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut call = pin!(call);
+        // What needs no waiting needs no timer either.
+        if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
+            return result;
+        }
         tokio::select! {
             biased;
             result = call => result,

@@ -348,3 +348,18 @@ async fn a_batch_counts_what_a_single_read_counts(cache: Cache) {
     let stats = cache.stats();
     assert_eq!((stats.wrong_type, stats.misses, stats.near_hits), (1, 1, 0));
 }
+
+#[tokio::test]
+async fn a_token_whose_answer_was_lost_or_came_too_late_is_taken_back() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let ailing = Arc::new(FaultyBackend::new(shared.clone()));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(ailing.clone());
+    let cache = builder.build().await.unwrap();
+    cache.get_or_load("other", || async { Ok::<_, ()>(0_u32) }).await.unwrap();
+    clock.settle().await;
+    ailing.set_for(Operation::GetOrSet, Fault::LoseAnswer(larder::ErrorKind::Timeout));
+    cache.get_or_load("k", || async { Ok::<_, ()>(1_u32) }).await.unwrap();
+    clock.settle().await;
+    assert_eq!(shared.get(&cache.key("k")).await.unwrap(), None);
+}
