@@ -71,7 +71,10 @@ impl Engine {
         let options = condition(write.condition);
         let life = Life { region, plan: &plan, cost: Duration::ZERO };
         let sent = remote.write(&write, &encoded, life, options);
-        let outcome = match self.within(region.strategy.remote_deadline, sent).await {
+        let abandoned = Abandoned { engine: self, key: Some(&write.key) };
+        let answer = self.within(region.strategy.remote_deadline, sent).await;
+        abandoned.answered();
+        let outcome = match answer {
             Ok(outcome) => outcome,
             Err(error) => {
                 // Whether it was written is unknown. The value is not kept near, and what others hold is older.
@@ -253,6 +256,26 @@ impl Engine {
             _ => Expiry::Never,
         };
         self.local.expire(key, expiry).await
+    }
+}
+
+/// A write under way: if it is dropped, what was read meanwhile may be older than what it has written.
+struct Abandoned<'a> {
+    engine: &'a Engine,
+    key: Option<&'a Key>,
+}
+
+impl Abandoned<'_> {
+    fn answered(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.engine.forget(key);
+        }
     }
 }
 

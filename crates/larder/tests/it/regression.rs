@@ -350,7 +350,7 @@ async fn a_batch_counts_what_a_single_read_counts(cache: Cache) {
 }
 
 #[tokio::test]
-async fn a_token_whose_answer_was_lost_or_came_too_late_is_taken_back() {
+async fn a_token_whose_answer_was_lost_is_taken_back() {
     let clock = ManualClock::new();
     let shared = store(&clock);
     let ailing = Arc::new(FaultyBackend::new(shared.clone()));
@@ -362,4 +362,23 @@ async fn a_token_whose_answer_was_lost_or_came_too_late_is_taken_back() {
     cache.get_or_load("k", || async { Ok::<_, ()>(1_u32) }).await.unwrap();
     clock.settle().await;
     assert_eq!(shared.get(&cache.key("k")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_write_that_is_abandoned_leaves_nothing_older_near() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let ailing = Arc::new(FaultyBackend::new(shared.clone()));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(ailing.clone());
+    let cache = builder.build().await.unwrap();
+    cache.set("k", 1_u32).await;
+    ailing.set_for(Operation::SetMany, Fault::Hang);
+    let writer = cache.clone();
+    let write = tokio::spawn(async move { writer.set("k", 2_u32).await });
+    clock.settle().await;
+    assert_eq!(cache.get("k").await, Some(Arc::new(1_u32)));
+    write.abort();
+    clock.settle().await;
+    cache.get::<_, u32>("k").await;
+    assert_eq!(cache.stats().near_hits, 0);
 }
