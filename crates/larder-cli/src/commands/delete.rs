@@ -1,0 +1,28 @@
+//! `larder delete`.
+
+use anyhow::Result;
+use larder_core::Target;
+use serde_json::json;
+
+use super::invalidate::{self, Targets};
+use crate::{
+    options::{Common, KeyList},
+    report::Report,
+    session::Session,
+};
+
+pub(super) async fn run(common: &Common, options: &KeyList) -> Result<Report> {
+    let session = Session::open(common).await?;
+    let keys = session.names.own_keys(&options.keys, options.canonical)?;
+    let asked = keys.len();
+    let cache = session.cache().await?;
+    let carried_out = invalidate::carry_out(&session, &cache, cache.invalidate().by(Targets(vec![Target::Keys(keys)])));
+    let done = carried_out.await?;
+    let document = json!({
+        "keys": asked,
+        "deleted": done.removed,
+        "complete": done.failure.is_none(),
+    });
+    let text = format!("{} of {asked} {} deleted", done.removed, if asked == 1 { "key" } else { "keys" });
+    Ok(Report::new(text, document).failing(done.failure))
+}
