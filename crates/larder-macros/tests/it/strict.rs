@@ -2,7 +2,7 @@
 
 /// A crate that allows as little as it can.
 pub mod lints {
-    #![allow(unreachable_pub, reason = "in a library it would be reachable")]
+    #![expect(unreachable_pub, reason = "in a library it would be reachable")]
     #![deny(
         unused,
         missing_docs,
@@ -90,7 +90,7 @@ pub mod lints {
 
 /// A module in which nothing is called what it usually is.
 mod names {
-    #![allow(dead_code, clippy::upper_case_acronyms, reason = "the names are what is tested")]
+    #![expect(dead_code, clippy::upper_case_acronyms, reason = "the names are what is tested")]
 
     mod core {}
     mod std {}
