@@ -222,6 +222,20 @@ fn latency_of(seed: u64, latency: &RangeInclusive<Duration>, number: u64) -> Dur
     *latency.start() + spread.mul_f64(share)
 }
 
+impl Exchange {
+    /// The market's most popular symbol.
+    #[must_use]
+    pub fn first_symbol(&self) -> String {
+        self.shared.market.symbols().first().cloned().unwrap_or_default()
+    }
+
+    /// The shortest interval in which a symbol is offered.
+    #[must_use]
+    pub fn shortest_interval(&self, symbol: &str) -> Option<Interval> {
+        self.shared.market.intervals(symbol).ok()?.first().copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -237,19 +251,5 @@ mod tests {
         assert!(*drawn.iter().max().unwrap() > Duration::from_millis(115));
         assert_eq!(drawn[7], latency_of(9, &range, 7));
         assert_ne!(drawn[7], latency_of(10, &range, 7));
-    }
-}
-
-impl Exchange {
-    /// The market's most popular symbol.
-    #[must_use]
-    pub fn first_symbol(&self) -> String {
-        self.shared.market.symbols().first().cloned().unwrap_or_default()
-    }
-
-    /// The shortest interval in which a symbol is offered.
-    #[must_use]
-    pub fn shortest_interval(&self, symbol: &str) -> Option<Interval> {
-        self.shared.market.intervals(symbol).ok()?.first().copied()
     }
 }
