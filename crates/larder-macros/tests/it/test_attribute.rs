@@ -16,12 +16,6 @@ async fn arguments_are_told_apart_by_their_types(clock: ManualClock, cache: Cach
 }
 
 #[larder::test]
-#[ignore = "shows that the attribute is kept: it would fail"]
-async fn an_ignored_test_does_not_run() {
-    panic!("an ignored test ran");
-}
-
-#[larder::test]
 #[should_panic(expected = "on purpose")]
 async fn a_test_may_be_meant_to_panic() {
     panic!("on purpose");
