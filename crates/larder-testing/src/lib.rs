@@ -2,6 +2,7 @@
 //!
 //! - [`ManualClock`] stands still until a test moves it, and wakes those who wait on it.
 //! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
+//! - [`RedisCluster`] and [`RedisSentinels`] are several of them, with failovers and moving slots.
 //! - [`FaultProxy`] stands between a client and a server and fails in the ways in which networks do.
 //! - [`FaultyBackend`] lets a backend fail, hang or lose its answers, and counts what it is asked.
 //! - [`ModelBackend`] is the backends' contract in its plainest form.
@@ -29,7 +30,11 @@ mod faulty;
 mod model;
 mod proxy;
 #[cfg(unix)]
+mod redis_cluster;
+#[cfg(unix)]
 mod redis_command;
+#[cfg(unix)]
+mod redis_sentinels;
 #[cfg(unix)]
 mod redis_server;
 
@@ -37,5 +42,9 @@ pub use faulty::{Fault, FaultyBackend, Operation};
 pub use larder_core::ManualClock;
 pub use model::ModelBackend;
 pub use proxy::{FaultProxy, ProxyMode};
+#[cfg(unix)]
+pub use redis_cluster::{RedisCluster, RedisClusterBuilder};
+#[cfg(unix)]
+pub use redis_sentinels::{RedisSentinels, RedisSentinelsBuilder};
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};

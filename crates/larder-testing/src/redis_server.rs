@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -37,6 +38,8 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     unix_socket: bool,
     acl: Option<String>,
+    cluster: bool,
+    sentinel: Option<String>,
 }
 
 impl RedisServerBuilder {
@@ -90,6 +93,18 @@ impl RedisServerBuilder {
         self
     }
 
+    /// A node of a cluster, with a free port for the cluster's bus.
+    pub(crate) fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self.option("cluster-enabled", "yes")
+    }
+
+    /// A sentinel, with the lines of its first configuration file, which it rewrites itself.
+    pub(crate) fn sentinel(mut self, lines: String) -> Self {
+        self.sentinel = Some(lines);
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
@@ -108,9 +123,19 @@ impl RedisServerBuilder {
         if let Some(lines) = &self.acl {
             fs::write(directory.path().join("users.acl"), lines)?;
         }
-        let mut server = RedisServer { child: None, port: 0, directory, settings: self };
+        if let Some(lines) = &self.sentinel {
+            fs::write(directory.path().join("sentinel.conf"), lines)?;
+        }
+        let mut server = RedisServer {
+            child: None,
+            port: 0,
+            bus_port: 0,
+            paused: AtomicBool::new(false),
+            directory,
+            settings: self,
+        };
         for _ in 0..PORT_ATTEMPTS {
-            server.port = free_port()?;
+            (server.port, server.bus_port) = free_ports()?;
             match server.launch() {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
@@ -129,6 +154,8 @@ impl RedisServerBuilder {
 pub struct RedisServer {
     child: Option<Child>,
     port: u16,
+    bus_port: u16,
+    paused: AtomicBool,
     directory: ServerDirectory,
     settings: RedisServerBuilder,
 }
@@ -202,12 +229,21 @@ impl RedisServer {
         fs::read_to_string(self.directory.log()).unwrap_or_else(|error| format!("(no log: {error})"))
     }
 
+    /// The port of the cluster's bus, for nodes of a cluster.
+    pub(crate) fn bus_port(&self) -> u16 {
+        self.bus_port
+    }
+
+    /// Whether it was neither killed nor paused.
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some() && !self.paused.load(Ordering::Relaxed)
+    }
+
     /// Runs a command on a connection of its own and answers its reply as text: numbers in digits, nothing as `(nil)`,
     /// an array with one element a line. Blocks the thread for the time of the answer.
     ///
     /// # Panics
     /// If the server cannot be reached, gives no answer within ten seconds, or answers with an error.
-    #[expect(clippy::must_use_candidate, reason = "often run for its effect alone")]
     pub fn command(&self, arguments: &[&str]) -> String {
         self.try_command(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }
@@ -232,6 +268,7 @@ impl RedisServer {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child of this process that was not waited for can be killed");
             child.wait().expect("a killed child can be waited for");
+            self.paused.store(false, Ordering::Relaxed);
         }
     }
 
@@ -241,6 +278,7 @@ impl RedisServer {
     /// If the process is dead.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        self.paused.store(true, Ordering::Relaxed);
     }
 
     /// Lets a paused process run again.
@@ -249,6 +287,7 @@ impl RedisServer {
     /// If the process is dead.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+        self.paused.store(false, Ordering::Relaxed);
     }
 
     /// Kills the process, if it lives, and starts an empty one on the same port.
@@ -269,6 +308,12 @@ impl RedisServer {
         let log = File::create(self.directory.log())?;
         let program = self.settings.program.clone().unwrap_or_else(program);
         let mut command = Command::new(&program);
+        if self.settings.sentinel.is_some() {
+            command.arg(self.directory.path().join("sentinel.conf")).arg("--sentinel");
+        }
+        if self.settings.cluster {
+            command.args(["--cluster-port", &self.bus_port.to_string()]);
+        }
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
@@ -292,8 +337,9 @@ impl RedisServer {
     /// Waits for the server's word in its log as well as for its answer: another process's server may have this port.
     fn await_answer(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_DEADLINE;
+        let ready = if self.settings.sentinel.is_some() { "Sentinel ID is" } else { "Ready to accept connections" };
         loop {
-            if self.log().contains("Ready to accept connections") && answers(self.address()) {
+            if self.log().contains(ready) && answers(self.address()) {
                 return Ok(());
             }
             let exited = match &mut self.child {
@@ -333,8 +379,11 @@ fn cannot_run(program: &OsString, error: &io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Two ports, both held until both are known so that they differ.
+fn free_ports() -> io::Result<(u16, u16)> {
+    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
 /// A server that demands a password answers too.
@@ -344,7 +393,7 @@ fn answers(address: SocketAddr) -> bool {
 }
 
 /// A password as part of a URL.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -5,4 +5,6 @@ mod faulty;
 mod flaws;
 mod glob;
 mod proxy;
+mod redis_cluster;
+mod redis_sentinels;
 mod redis_server;
