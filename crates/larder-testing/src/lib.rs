@@ -37,6 +37,8 @@ mod redis_command;
 mod redis_sentinels;
 #[cfg(unix)]
 mod redis_server;
+#[cfg(unix)]
+mod watchdog;
 
 pub use faulty::{Fault, FaultyBackend, Operation};
 pub use larder_core::ManualClock;

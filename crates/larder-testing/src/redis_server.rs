@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::redis_command::Connection;
+use crate::{redis_command::Connection, watchdog::Watchdog};
 
 /// How long the server may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -128,6 +128,7 @@ impl RedisServerBuilder {
         }
         let mut server = RedisServer {
             child: None,
+            watchdog: None,
             port: 0,
             bus_port: 0,
             paused: AtomicBool::new(false),
@@ -149,10 +150,11 @@ impl RedisServerBuilder {
 /// A `redis-server` on a free port of 127.0.0.1, without persistence, in a directory of its own.
 ///
 /// The program is the one that `LARDER_REDIS_SERVER` or `REDIS_SERVER_BIN` names, else `redis-server` from the `PATH`.
-/// Dropping the value kills the process and removes its directory.
+/// Dropping the value kills the process and removes its directory; if this process is killed, a watching shell does it.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Option<Child>,
+    watchdog: Option<Watchdog>,
     port: u16,
     bus_port: u16,
     paused: AtomicBool,
@@ -265,6 +267,8 @@ impl RedisServer {
     /// # Panics
     /// If the process cannot be signalled.
     pub fn kill(&mut self) {
+        // First, while the process has its id: a later process may get the same.
+        drop(self.watchdog.take());
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child of this process that was not waited for can be killed");
             child.wait().expect("a killed child can be waited for");
@@ -326,7 +330,14 @@ impl RedisServer {
             command.arg("--aclfile").arg(self.directory.path().join("users.acl"));
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().map_err(|error| cannot_run(&program, &error))?);
+        let child = self.child.insert(command.spawn().map_err(|error| cannot_run(&program, &error))?);
+        self.watchdog = match Watchdog::watch(child, self.directory.path()) {
+            Ok(watchdog) => Some(watchdog),
+            Err(error) => {
+                self.kill();
+                return Err(error);
+            }
+        };
         let answer = self.await_answer();
         if answer.is_err() {
             self.kill();

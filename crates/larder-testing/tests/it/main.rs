@@ -8,3 +8,4 @@ mod proxy;
 mod redis_cluster;
 mod redis_sentinels;
 mod redis_server;
+mod watchdog;
