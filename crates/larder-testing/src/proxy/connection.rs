@@ -19,6 +19,9 @@ use super::{ProxyMode, Setting, Shared, commands::CommandReader};
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 256;
 
+/// No type of the protocol begins with this byte.
+const GARBAGE: &[u8] = b"\x00garbage\r\n";
+
 type Modes = watch::Receiver<Setting>;
 
 /// Serves a connection until one side ends it or the mode does.
@@ -119,11 +122,26 @@ async fn pass_answers(
     mode: &Modes,
     buffer: &mut [u8],
 ) -> io::Result<()> {
+    let mut truncated = 0;
     loop {
         let length = server.read(buffer).await?;
         passing(mode).await;
         if length == 0 {
             return Ok(());
+        }
+        let current = mode.borrow().mode;
+        if let ProxyMode::Truncate(limit) = current {
+            let rest = limit.saturating_sub(truncated);
+            client.write_all(&buffer[..length.min(rest)]).await?;
+            if length >= rest {
+                return Ok(());
+            }
+            truncated += length;
+            continue;
+        }
+        truncated = 0;
+        if current == ProxyMode::Garbage {
+            client.write_all(GARBAGE).await?;
         }
         client.write_all(&buffer[..length]).await?;
     }

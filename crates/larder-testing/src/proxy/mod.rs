@@ -37,6 +37,11 @@ pub enum ProxyMode {
     /// The client is told that the server has closed its side, and what the server answers is thrown away; what the
     /// client sends still arrives. Connections stay like this in later modes.
     HalfClose,
+    /// The first so many bytes of what the server answers next on a connection arrive; then the client is told that the
+    /// server has closed its side. Connections that were cut stay so in later modes.
+    Truncate(usize),
+    /// Before whatever the server answers the client gets bytes that are no reply of the Redis protocol.
+    Garbage,
     /// New connections are refused, as by a host on which nothing listens; existing ones are reset.
     Refuse,
 }

@@ -191,3 +191,30 @@ async fn a_dropped_proxy_closes_its_port_and_its_connections() {
     assert_eq!(client.receive().await.ok().as_deref(), Some(""));
     assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
+
+#[tokio::test]
+async fn a_truncated_answer_ends_in_its_middle() {
+    let (server, _lines) = echo().await;
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let mut client = Client::connect(&proxy).await;
+    assert_eq!(client.ask("whole").await.unwrap(), "whole");
+    proxy.set(ProxyMode::Truncate(3)).await;
+    client.send("broken").await;
+    let mut received = String::new();
+    client.0.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "bro");
+    proxy.set(ProxyMode::Pass).await;
+    assert_eq!(Client::connect(&proxy).await.ask("again").await.unwrap(), "again");
+}
+
+#[tokio::test]
+async fn garbage_stands_before_an_answer() {
+    let (server, _lines) = echo().await;
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let mut client = Client::connect(&proxy).await;
+    proxy.set(ProxyMode::Garbage).await;
+    assert_eq!(client.ask("answer").await.unwrap(), "\0garbage");
+    assert_eq!(client.receive().await.unwrap(), "answer");
+    proxy.set(ProxyMode::Pass).await;
+    assert_eq!(client.ask("clean").await.unwrap(), "clean");
+}
