@@ -21,7 +21,8 @@ pub enum BusEvent {
 /// A channel that reaches the other processes of a namespace: at most once, without replay.
 #[async_trait]
 pub trait Bus: Send + Sync + std::fmt::Debug {
-    /// Sends a message; answers how many receivers the transport knows of.
+    /// Sends a message; answers how many receivers the transport knows of. There may be more: a node of a cluster knows
+    /// only those that are connected to itself.
     async fn publish(&self, message: Bytes) -> Result<u64>;
 
     /// What arrives. The stream reconnects by itself, says [`BusEvent::Lost`] as soon as the link is in doubt, and

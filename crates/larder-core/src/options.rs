@@ -98,6 +98,9 @@ pub struct GetOptions {
     /// Also read how long each value has left, in the same round trip. Costs a remote backend 8 to 15 % of its
     /// throughput.
     pub with_ttl: bool,
+    /// A replica may answer, which may not have heard of the latest writes and removals yet. What such a read finds
+    /// belongs into no near tier. Backends without replicas take no notice.
+    pub prefer_replica: bool,
 }
 
 impl GetOptions {
@@ -105,6 +108,13 @@ impl GetOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets a replica answer.
+    #[must_use]
+    pub fn prefer_replica(mut self) -> Self {
+        self.prefer_replica = true;
+        self
     }
 
     /// Asks for the remaining TTL too.

@@ -11,6 +11,7 @@ use crate::{
     backend::{Life, life_of},
     reply,
     script::{Argument, Script, optional},
+    topology::Call,
 };
 
 /// Whether KEYS[1] begins with ARGV[1] and, unless ARGV[2] is empty, has that length. An absent key does not.
@@ -49,7 +50,7 @@ impl Atomic for RedisBackend {
         if let Some(millis) = millis {
             command.arg("PX").arg(millis);
         }
-        let answer = self.command(self.write_to(operation, key), key, &command).await?;
+        let answer = self.command(Call::write(operation, key.as_str()), key, &command).await?;
         reply::bytes(operation, answer).map_err(|error| error.with_key(key))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use larder_core::{
     Atomic, Backend, BusSource, Condition, Counter, Each, Error, ErrorKind, Expiry, Found, GetOptions, Inspect, Key,
     Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
@@ -11,21 +11,20 @@ use larder_core::{
 use redis::{Cmd, Pipeline, Value};
 
 use crate::{
-    RedisConfig, SocketFigures,
+    RedisConfig, RedisState,
     batch::{Answers, Batch, next},
-    error,
-    manager::Request,
-    reply,
-    sockets::{Call, Sockets},
+    error, reply,
+    socket::Request,
+    topology::{Call, Servers},
 };
 
 /// How many chunks of one plain read are on their way at once.
 const CHUNKS_AHEAD: usize = 2;
 
-/// A Redis server as Larder's backend. See the [crate] for what it guarantees.
+/// Redis as Larder's backend: one server, the primary behind sentinels, or a cluster. See the [crate] for what it guarantees.
 #[derive(Debug)]
 pub struct RedisBackend {
-    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) servers: Arc<Servers>,
 }
 
 impl RedisBackend {
@@ -34,7 +33,7 @@ impl RedisBackend {
     /// # Errors
     /// [`Config`](ErrorKind::Config) if the client library refuses the settings; never for the server's sake.
     pub fn new(config: RedisConfig) -> Result<Self> {
-        Ok(Self { sockets: Arc::new(Sockets::new(config)?) })
+        Ok(Self { servers: Servers::new(config)? })
     }
 
     /// A backend whose server has answered. Dropping the future closes what it opened.
@@ -48,57 +47,56 @@ impl RedisBackend {
         Ok(backend)
     }
 
-    /// What the connections are doing.
+    /// `standalone`, `sentinel` or `cluster`, as it is configured.
     #[must_use]
-    pub fn sockets(&self) -> SocketFigures {
-        self.sockets.figures()
+    pub fn topology(&self) -> &'static str {
+        self.servers.name()
+    }
+
+    /// What the connections are doing. Does not touch the network.
+    #[must_use]
+    pub fn state(&self) -> RedisState {
+        self.servers.state()
     }
 
     /// Sends one command about a key.
-    pub(crate) async fn command(&self, call: Call, key: &Key, command: &Cmd) -> Result<Value> {
-        self.sockets.send(call, Request::Command(command)).await.map_err(|error| error.with_key(key))
-    }
-
-    pub(crate) fn write_to(&self, operation: &'static str, key: &Key) -> Call {
-        Call { operation, slot: self.sockets.slot_of(key.as_str()), repeatable: false }
-    }
-
-    pub(crate) fn read_of(&self, operation: &'static str, key: &Key) -> Call {
-        Call { operation, slot: self.sockets.slot_of(key.as_str()), repeatable: true }
+    pub(crate) async fn command(&self, call: Call<'_>, key: &Key, command: &Cmd) -> Result<Value> {
+        self.servers.send(call, Request::Command(command)).await.map_err(|error| error.with_key(key))
     }
 
     pub(crate) fn check_value(&self, operation: &'static str, key: &Key, value: &[u8]) -> Result<()> {
-        check_size(operation, key, value.len(), self.sockets.config().max_value_bytes)
+        check_size(operation, key, value.len(), self.servers.config().max_value_bytes)
     }
 
-    async fn get_one(&self, key: &Key) -> Result<Option<Found>> {
-        let mut command = redis::cmd("GET");
-        command.arg(key.as_str());
-        let value = self.command(self.read_of("get_many", key), key, &command).await?;
+    async fn get_one(&self, key: &Key, replica: bool) -> Result<Option<Found>> {
+        let mut command = Cmd::with_capacity(2, key.as_str().len() + 3);
+        command.arg("GET").arg(key.as_str());
+        let call = Call { replica, ..Call::read("get_many", key.as_str()) };
+        let value = self.command(call, key, &command).await?;
         let value = reply::bytes("get_many", value).map_err(|error| error.with_key(key))?;
         Ok(value.map(|value| Found::new(value, None)))
     }
 
     /// MGET in chunks. Which socket carries a read does not matter: what was acknowledged is seen on all of them.
-    async fn get_plain(&self, keys: &[Key]) -> Each<Option<Found>> {
-        let slot = keys.first().map_or(0, |key| self.sockets.slot_of(key.as_str()));
+    async fn get_plain(&self, keys: &[Key], replica: bool) -> Each<Option<Found>> {
+        let first = keys.first().map_or("", Key::as_str);
         let all: Vec<usize> = (0..keys.len()).collect();
         let chunks = self.chunks(&all, |index| keys[index].as_str().len()).into_iter();
+        let call = Call { replica, ..Call::read("get_many", first) };
         // Collected, since a lazy stream of borrowing futures is not known to be `Send`.
         let reads: Vec<_> =
-            chunks.map(|chunk| self.get_chunk(slot, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
+            chunks.map(|chunk| self.get_chunk(call, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
         stream::iter(reads).buffered(CHUNKS_AHEAD).concat().await
     }
 
-    async fn get_chunk(&self, slot: usize, keys: &[Key]) -> Each<Option<Found>> {
+    async fn get_chunk(&self, call: Call<'_>, keys: &[Key]) -> Each<Option<Found>> {
         let mut command = Cmd::with_capacity(keys.len() + 1, keys.iter().map(|key| key.as_str().len()).sum());
         command.arg("MGET");
         for key in keys {
             command.arg(key.as_str());
         }
-        let call = Call { operation: "get_many", slot, repeatable: true };
         let values = async {
-            let values = reply::array("get_many", self.sockets.send(call, Request::Command(&command)).await?)?;
+            let values = reply::array("get_many", self.servers.send(call, Request::Command(&command)).await?)?;
             let complete = values.len() == keys.len();
             complete.then_some(values).ok_or_else(|| error::unexpected("get_many", "one value for each key"))
         };
@@ -115,11 +113,32 @@ impl RedisBackend {
         }
     }
 
-    async fn get_with_ttl(&self, keys: &[Key]) -> Each<Option<Found>> {
+    /// Keys of a cluster lie in many slots, which one MGET may not name: GETs, together for each socket.
+    async fn get_apart(&self, keys: &[Key], replica: bool) -> Each<Option<Found>> {
         let operation = "get_many";
         let batch = Batch {
             operation,
             repeatable: true,
+            replica,
+            keys: &keys.iter().collect::<Vec<_>>(),
+            payload: &|_| 0,
+            width: 1,
+            encode: |index: usize, pipeline: &mut Pipeline| {
+                pipeline.cmd("GET").arg(keys[index].as_str());
+            },
+            decode: |_, values: &mut dyn Iterator<Item = Value>| {
+                Ok(next(operation, values, reply::bytes)?.map(|value| Found::new(value, None)))
+            },
+        };
+        self.run(batch, Answers::new(keys.len())).await
+    }
+
+    async fn get_with_ttl(&self, keys: &[Key], replica: bool) -> Each<Option<Found>> {
+        let operation = "get_many";
+        let batch = Batch {
+            operation,
+            repeatable: true,
+            replica,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
             width: 2,
@@ -144,13 +163,15 @@ impl Backend for RedisBackend {
     }
 
     /// One value is read by GET, several by MGET, which takes a key of another kind than a string for absent where GET
-    /// answers [`KindMismatch`](ErrorKind::KindMismatch); with TTLs each by GET and PTTL.
+    /// answers [`KindMismatch`](ErrorKind::KindMismatch); with TTLs each by GET and PTTL, and in a cluster each by GET.
+    /// With `prefer_replica`, a replica behind sentinels or of a cluster answers where there is one in order.
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         match keys {
             [] => Vec::new(),
-            keys if options.with_ttl => self.get_with_ttl(keys).await,
-            [key] => vec![self.get_one(key).await],
-            keys => self.get_plain(keys).await,
+            keys if options.with_ttl => self.get_with_ttl(keys, options.prefer_replica).await,
+            [key] => vec![self.get_one(key, options.prefer_replica).await],
+            keys if self.servers.is_cluster() => self.get_apart(keys, options.prefer_replica).await,
+            keys => self.get_plain(keys, options.prefer_replica).await,
         }
     }
 
@@ -167,6 +188,7 @@ impl Backend for RedisBackend {
         let batch = Batch {
             operation,
             repeatable: false,
+            replica: false,
             keys: &items.iter().map(|item| &item.key).collect::<Vec<_>>(),
             payload: &|index: usize| items[index].value.len(),
             width: 1,
@@ -196,6 +218,7 @@ impl Backend for RedisBackend {
         let batch = Batch {
             operation,
             repeatable: true,
+            replica: false,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
             width: 1,
@@ -244,10 +267,15 @@ impl Backend for RedisBackend {
         }
     }
 
+    /// In a cluster every primary has to answer.
     async fn ping(&self) -> Result<()> {
-        let call = Call { operation: "ping", slot: 0, repeatable: true };
-        let answer = self.sockets.send(call, Request::Command(&redis::cmd("PING"))).await?;
-        reply::checked("ping", answer).map(drop)
+        let ping = redis::cmd("PING");
+        let primaries = self.servers.primaries().await?;
+        let answers = primaries.iter().map(|node| node.ask("ping", Request::Command(&ping)));
+        for answer in join_all(answers).await {
+            reply::checked("ping", answer?)?;
+        }
+        Ok(())
     }
 
     fn as_scan(&self) -> Option<&dyn Scan> {
@@ -295,6 +323,7 @@ impl RedisBackend {
         let batch = Batch {
             operation,
             repeatable,
+            replica: false,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
             width,

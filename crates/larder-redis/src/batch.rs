@@ -1,10 +1,19 @@
 //! Batches: what goes out together, on which socket, and how the answers come back in the order of the input.
 
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
 use futures_util::future::join_all;
 use larder_core::{Each, Error, ErrorKind, Key, Result};
 use redis::{Pipeline, Value};
+use tokio::time::sleep;
 
-use crate::{RedisBackend, error, manager::Request, reply, sockets::Call};
+use crate::{
+    RedisBackend, error,
+    node::Node,
+    reply,
+    socket::Request,
+    topology::{Call, Redirect, Route},
+};
 
 /// What a key costs in a command beside its bytes: the command's name, the lengths and the options.
 const OVERHEAD_BYTES: usize = 64;
@@ -40,6 +49,8 @@ where
 {
     pub(crate) operation: &'static str,
     pub(crate) repeatable: bool,
+    /// A read that a replica may answer.
+    pub(crate) replica: bool,
     pub(crate) keys: &'a [&'a Key],
     /// Bytes beside the key that an input sends.
     pub(crate) payload: &'a (dyn Fn(usize) -> usize + Sync),
@@ -50,83 +61,223 @@ where
     pub(crate) decode: D,
 }
 
+/// How often what was refused by a node of a cluster is sent on.
+const MOST_ROUNDS: usize = 6;
+
+/// How long to wait where a slot is between two nodes.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Inputs that go out on one socket, one chunk after the other.
+struct Share {
+    route: Route,
+    asking: bool,
+    inputs: Vec<usize>,
+}
+
+/// What became of one input.
+enum Fate<T> {
+    Answered(Result<T>),
+    /// Refused by a node that is not the one for it.
+    Redirected(Redirect),
+    /// The node did not answer, and the input may be sent to another.
+    Lost(Error),
+}
+
 impl RedisBackend {
     /// Runs a batch over the inputs that have no answer yet: each socket's share in chunks, one after the other, the
-    /// sockets side by side. After a chunk that failed for the connection's sake, the rest of its socket is not tried.
+    /// sockets and servers side by side. After a chunk that failed for the connection's sake, the rest of its socket is
+    /// not tried. What a node of a cluster refuses because it is not the one for it is sent on, by itself.
     pub(crate) async fn run<T, E, D>(&self, batch: Batch<'_, T, E, D>, mut answers: Answers<T>) -> Each<T>
     where
         T: Send,
         E: Fn(usize, &mut Pipeline) + Sync,
         D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
     {
-        let mut shares: Vec<Vec<usize>> = vec![Vec::new(); self.sockets.count()];
-        for index in answers.open() {
-            shares[self.sockets.slot_of(batch.keys[index].as_str())].push(index);
+        let mut asked: HashMap<usize, Arc<Node>> = HashMap::new();
+        let (mut last, mut looked_again) = (HashMap::new(), false);
+        for round in 1..=MOST_ROUNDS {
+            let shares = self.shares(&batch, &mut answers, &mut asked).await;
+            if shares.is_empty() {
+                break;
+            }
+            let (mut lost, mut later) = (Vec::new(), false);
+            for (index, fate) in
+                join_all(shares.iter().map(|share| self.run_share(&batch, share))).await.into_iter().flatten()
+            {
+                match fate {
+                    Fate::Answered(answer) => answers.put(index, answer),
+                    Fate::Lost(error) if looked_again || round == MOST_ROUNDS => answers.put(index, Err(error)),
+                    Fate::Lost(error) => lost.push((index, error)),
+                    Fate::Redirected(redirect) => {
+                        later |= redirect == Redirect::Later;
+                        let node = self.servers.learn(&redirect);
+                        if let (Redirect::Ask { .. }, Some(node)) = (&redirect, node) {
+                            asked.insert(index, node);
+                        }
+                        last.insert(index, redirect);
+                    }
+                }
+            }
+            if !lost.is_empty() {
+                looked_again = true;
+                if !self.servers.look_again().await {
+                    lost.into_iter().for_each(|(index, error)| answers.put(index, Err(error)));
+                }
+            }
+            if later {
+                sleep(PAUSE).await;
+                self.servers.look_again().await;
+            }
         }
-        let shares = shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty());
-        let runs = shares.map(|(slot, share)| self.run_share(&batch, slot, share));
-        for (index, answer) in join_all(runs).await.into_iter().flatten() {
-            answers.put(index, answer);
+        for index in answers.open() {
+            let moved = error::unsettled(batch.operation, last.get(&index));
+            answers.put(index, Err(moved.with_key(batch.keys[index])));
         }
         answers.finish(batch.operation)
     }
 
-    async fn run_share<T, E, D>(
+    /// Where the inputs without an answer go.
+    async fn shares<T, E, D>(
         &self,
         batch: &Batch<'_, T, E, D>,
-        slot: usize,
-        share: Vec<usize>,
-    ) -> Vec<(usize, Result<T>)>
+        answers: &mut Answers<T>,
+        asked: &mut HashMap<usize, Arc<Node>>,
+    ) -> Vec<Share>
+    where
+        E: Fn(usize, &mut Pipeline) + Sync,
+        D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
+    {
+        let mut shares: Vec<Share> = Vec::new();
+        for index in answers.open() {
+            let key = batch.keys[index];
+            let (route, asking) = match asked.remove(&index) {
+                Some(node) => (Route::of(node, key.as_str()), true),
+                None => match self.servers.route(batch.call(key)).await {
+                    Ok(route) => (route, false),
+                    Err(error) => {
+                        answers.put(index, Err(error.with_key(key)));
+                        continue;
+                    }
+                },
+            };
+            match shares.iter_mut().find(|share| share.asking == asking && share.route.is_same(&route)) {
+                Some(share) => share.inputs.push(index),
+                None => shares.push(Share { route, asking, inputs: vec![index] }),
+            }
+        }
+        shares
+    }
+
+    async fn run_share<T, E, D>(&self, batch: &Batch<'_, T, E, D>, share: &Share) -> Vec<(usize, Fate<T>)>
     where
         T: Send,
         E: Fn(usize, &mut Pipeline) + Sync,
         D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
     {
-        let mut answers = Vec::with_capacity(share.len());
-        let mut down: Option<Error> = None;
+        let mut fates = Vec::with_capacity(share.inputs.len());
+        let mut down: Option<(Error, bool)> = None;
         let cost = |index: usize| batch.keys[index].as_str().len() + (batch.payload)(index) + OVERHEAD_BYTES;
-        for chunk in self.chunks(&share, cost) {
-            if let Some(error) = &down {
-                answers.extend(chunk.iter().map(|index| (*index, Err(error.clone().with_key(batch.keys[*index])))));
-                continue;
-            }
-            let mut pipeline = Pipeline::with_capacity(chunk.len() * batch.width);
-            chunk.iter().for_each(|index| (batch.encode)(*index, &mut pipeline));
-            let call = Call { operation: batch.operation, slot, repeatable: batch.repeatable };
-            match self.send_pipeline(call, &pipeline).await {
+        for chunk in self.chunks(&share.inputs, cost) {
+            let sent = match &down {
+                // What was never sent may always go elsewhere.
+                Some((error, _)) => Err((error.clone(), false)),
+                None => self.send_chunk(batch, share, chunk).await,
+            };
+            match sent {
                 Ok(values) => {
                     let mut values = values.into_iter();
-                    answers.extend(chunk.iter().map(|index| {
-                        let answer = (batch.decode)(*index, &mut values);
-                        (*index, answer.map_err(|error| error.with_key(batch.keys[*index])))
-                    }));
+                    fates.extend(chunk.iter().map(|index| (*index, self.fate(batch, share, *index, &mut values))));
                 }
-                Err(error) => {
-                    answers.extend(chunk.iter().map(|index| (*index, Err(error.clone().with_key(batch.keys[*index])))));
-                    down = Some(error);
+                Err((error, was_sent)) => {
+                    let may_go_elsewhere = self.servers.is_cluster()
+                        && (batch.repeatable || !was_sent)
+                        && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
+                    fates.extend(chunk.iter().map(|index| {
+                        let error = error.clone().with_key(batch.keys[*index]);
+                        (*index, if may_go_elsewhere { Fate::Lost(error) } else { Fate::Answered(Err(error)) })
+                    }));
+                    down = Some((error, was_sent));
                 }
             }
         }
-        answers
+        fates
     }
 
-    /// Sends a pipeline, which gives exactly one answer for each command.
-    async fn send_pipeline(&self, call: Call, pipeline: &Pipeline) -> Result<Vec<Value>> {
+    fn fate<T, E, D>(
+        &self,
+        batch: &Batch<'_, T, E, D>,
+        share: &Share,
+        index: usize,
+        values: &mut dyn Iterator<Item = Value>,
+    ) -> Fate<T>
+    where
+        E: Fn(usize, &mut Pipeline) + Sync,
+        D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
+    {
+        let key = batch.keys[index];
+        if !self.servers.is_cluster() {
+            return Fate::Answered((batch.decode)(index, values).map_err(|error| error.with_key(key)));
+        }
+        let own: Vec<Value> = values.take(batch.width).collect();
+        if let Some(redirect) = own.iter().find_map(|value| share.route.redirect(value)) {
+            return Fate::Redirected(redirect);
+        }
+        Fate::Answered((batch.decode)(index, &mut own.into_iter()).map_err(|error| error.with_key(key)))
+    }
+
+    /// One round trip; the error says whether something was sent.
+    async fn send_chunk<T, E, D>(
+        &self,
+        batch: &Batch<'_, T, E, D>,
+        share: &Share,
+        chunk: &[usize],
+    ) -> Result<Vec<Value>, (Error, bool)>
+    where
+        E: Fn(usize, &mut Pipeline) + Sync,
+        D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
+    {
+        let mut pipeline = Pipeline::with_capacity(chunk.len() * batch.width);
+        chunk.iter().for_each(|index| (batch.encode)(*index, &mut pipeline));
+        if share.asking {
+            pipeline = Request::Pipeline(&pipeline).with_asking();
+        }
         let mut commands = pipeline.cmd_iter();
-        let values = match (commands.next(), commands.next()) {
-            (Some(only), None) => vec![self.sockets.send(call, Request::Command(only)).await?],
-            _ => reply::array(call.operation, self.sockets.send(call, Request::Pipeline(pipeline)).await?)?,
+        let only = match (commands.next(), commands.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        };
+        let request = only.map_or(Request::Pipeline(&pipeline), Request::Command);
+        let Route { node, socket } = &share.route;
+        let sent =
+            node.send(batch.operation, *socket, batch.repeatable, request).await.map_err(|error| (error, false))?;
+        let answer = sent.map_err(|error| (error::from_redis(batch.operation, error), true))?;
+        let mut values = match only {
+            Some(_) => vec![answer],
+            None => reply::array(batch.operation, answer).map_err(|error| (error, true))?,
         };
         if values.len() != pipeline.len() {
-            return Err(error::unexpected(call.operation, "one answer for each command"));
+            return Err((error::unexpected(batch.operation, "one answer for each command"), true));
+        }
+        if share.asking {
+            values = values.into_iter().skip(1).step_by(2).collect();
         }
         Ok(values)
     }
 
     /// Cuts a share into what goes out in one round trip.
     pub(crate) fn chunks<'a>(&self, share: &'a [usize], cost: impl Fn(usize) -> usize) -> Vec<&'a [usize]> {
-        let config = self.sockets.config();
+        let config = self.servers.config();
         cut(share, cost, config.batch_keys, config.batch_bytes)
+    }
+}
+
+impl<'a, T, E, D> Batch<'a, T, E, D>
+where
+    E: Fn(usize, &mut Pipeline) + Sync,
+    D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
+{
+    fn call(&self, key: &'a Key) -> Call<'a> {
+        Call { operation: self.operation, key: key.as_str(), repeatable: self.repeatable, replica: self.replica }
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::{
 use larder_core::{Bus, BusEvent, BusSource, Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use redis::{
-    RedisResult, Value,
+    Value,
     aio::{PubSubSink, PubSubStream},
 };
 use tokio::{
@@ -26,10 +26,11 @@ use tokio::{
 
 use crate::{
     RedisBackend, error,
-    manager::Request,
+    manager::ConnectError,
     reply,
     slot::waits,
-    sockets::{Call, Sockets},
+    socket::Request,
+    topology::{Call, Servers},
 };
 
 /// Messages that may wait for the reader. Beyond, the link is broken off rather than memory filled.
@@ -48,7 +49,7 @@ impl BusSource for RedisBackend {
             let message = "`channel` is empty; give the name that all processes of the namespace use";
             return Err(Error::new(ErrorKind::InvalidArgument, "open_bus", message));
         }
-        let link = Link { sockets: Arc::clone(&self.sockets), channel: channel.into(), fault: Arc::default() };
+        let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
         Ok(Box::new(RedisBus { link }))
     }
 }
@@ -65,9 +66,8 @@ impl Bus for RedisBus {
     async fn publish(&self, message: Bytes) -> Result<u64> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(&*self.link.channel).arg(&message[..]);
-        let sockets = &self.link.sockets;
-        let call = Call { operation: "publish", slot: sockets.slot_of(&self.link.channel), repeatable: false };
-        let heard = reply::integer("publish", sockets.send(call, Request::Command(&command)).await?)?;
+        let call = Call::write("publish", &self.link.channel);
+        let heard = reply::integer("publish", self.link.servers.send(call, Request::Command(&command)).await?)?;
         u64::try_from(heard).map_err(|_| error::unexpected("publish", "a number of receivers"))
     }
 
@@ -113,7 +113,7 @@ impl Drop for Running {
 
 #[derive(Clone)]
 struct Link {
-    sockets: Arc<Sockets>,
+    servers: Arc<Servers>,
     channel: Arc<str>,
     fault: Arc<Mutex<Option<Error>>>,
 }
@@ -130,6 +130,7 @@ impl Link {
     async fn keep(&self, events: &Sender<BusEvent>) {
         let mut pauses = waits();
         while !events.is_closed() {
+            let mut changes = self.servers.changes();
             let subscribed = self.subscribe().await;
             *self.fault.lock() = subscribed.as_ref().err().cloned();
             if let Ok((sink, messages)) = subscribed {
@@ -140,6 +141,8 @@ impl Link {
                 tokio::select! {
                     () = forward(messages, events) => {}
                     () = self.watch(sink) => {}
+                    // An error means that the servers are gone, and with them the backend.
+                    _ = changes.changed() => {}
                 }
                 if events.send(BusEvent::Lost).await.is_err() {
                     return;
@@ -152,11 +155,12 @@ impl Link {
     /// A new connection on which the server has confirmed the subscription.
     async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream)> {
         let opening = async {
-            let (mut sink, messages) = self.sockets.client().get_async_pubsub().await?.split();
+            let client = self.servers.pubsub_client().await?;
+            let (mut sink, messages) = client.get_async_pubsub().await?.split();
             sink.subscribe(&*self.channel).await?;
-            RedisResult::Ok((sink, messages))
+            Ok::<_, ConnectError>((sink, messages))
         };
-        match timeout(self.sockets.config().connect_deadline, opening).await {
+        match timeout(self.servers.config().connect_deadline, opening).await {
             Ok(opened) => opened.map_err(|error| error::from_connect("subscribe", &error)),
             Err(_) => Err(error::not_connected_in_time("subscribe")),
         }
@@ -164,7 +168,7 @@ impl Link {
 
     /// Ends when the link gives no sign of life.
     async fn watch(&self, mut sink: PubSubSink) {
-        let patience = self.sockets.config().command_deadline.max(LEAST_PATIENCE);
+        let patience = self.servers.config().command_deadline.max(LEAST_PATIENCE);
         loop {
             sleep(PULSE).await;
             if !matches!(timeout(patience, sink.ping::<Value>()).await, Ok(Ok(_))) {

@@ -7,10 +7,10 @@ use larder_core::{Counter, Error, ErrorKind, Key, Result, ttl_millis};
 use redis::{Pipeline, Value};
 
 use crate::{
-    RedisBackend, error,
-    manager::Request,
-    reply,
+    RedisBackend, error, reply,
     script::{Argument, Script},
+    socket::Request,
+    topology::Call,
 };
 
 const OPERATION: &str = "increment";
@@ -39,7 +39,7 @@ impl Counter for RedisBackend {
     async fn count(&self, key: &Key) -> Result<Option<i64>> {
         let mut command = redis::cmd("GET");
         command.arg(key.as_str());
-        let answer = self.command(self.read_of("count", key), key, &command).await?;
+        let answer = self.command(Call::read("count", key.as_str()), key, &command).await?;
         let Some(text) = reply::bytes("count", answer).map_err(|error| error.with_key(key))? else { return Ok(None) };
         integer(&text).map(Some).ok_or_else(|| no_integer("count").with_key(key))
     }
@@ -49,8 +49,8 @@ impl RedisBackend {
     async fn increment_plain(&self, key: &Key, amount: i64) -> Result<i64> {
         let mut command = redis::cmd("INCRBY");
         command.arg(key.as_str()).arg(amount);
-        let call = self.write_to(OPERATION, key);
-        reply::integer(OPERATION, self.sockets.send(call, Request::Command(&command)).await?)
+        let call = Call::write(OPERATION, key.as_str());
+        reply::integer(OPERATION, self.servers.send(call, Request::Command(&command)).await?)
     }
 
     /// In a transaction time stands still, so that the counter cannot expire between the two commands.
@@ -59,8 +59,8 @@ impl RedisBackend {
         pipeline.atomic();
         pipeline.cmd("SET").arg(key.as_str()).arg(0).arg("NX").arg("PX").arg(millis);
         pipeline.cmd("INCRBY").arg(key.as_str()).arg(amount);
-        let call = self.write_to(OPERATION, key);
-        let answer = self.sockets.send(call, Request::Transaction(&pipeline)).await?;
+        let call = Call::write(OPERATION, key.as_str());
+        let answer = self.servers.send(call, Request::Transaction(&pipeline)).await?;
         let answers = reply::array(OPERATION, answer)?;
         let [created, sum] =
             <[Value; 2]>::try_from(answers).map_err(|_| error::unexpected(OPERATION, "two answers"))?;

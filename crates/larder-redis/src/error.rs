@@ -3,6 +3,8 @@
 use larder_core::{Error, ErrorKind};
 use redis::{ErrorKind as RedisKind, RedisError, ServerErrorKind};
 
+use crate::{manager::ConnectError, topology::Redirect};
+
 /// A kind and what to do about it.
 type Verdict = (ErrorKind, &'static str);
 
@@ -46,9 +48,24 @@ pub(crate) fn unexpected(operation: &'static str, wanted: &str) -> Error {
     Error::new(ErrorKind::Protocol, operation, format!("the server's answer is not {wanted}; is this a Redis server?"))
 }
 
+/// A command that the nodes of a cluster went on sending to one another.
+pub(crate) fn unsettled(operation: &'static str, last: Option<&Redirect>) -> Error {
+    let reason = match last {
+        Some(Redirect::Later) | None => CLUSTER_DOWN,
+        Some(_) => "the nodes of the cluster do not agree on who holds this key; try again later",
+    };
+    Error::new(ErrorKind::Unavailable, operation, reason)
+}
+
 /// What an attempt to connect failed with. Nothing was sent, so that a time-out leaves no doubt about any write.
-pub(crate) fn from_connect(operation: &'static str, error: &RedisError) -> Error {
-    if error.is_timeout() { not_connected_in_time(operation) } else { from_redis(operation, error.clone()) }
+pub(crate) fn from_connect(operation: &'static str, error: &ConnectError) -> Error {
+    match error {
+        ConnectError::Redis(error) if error.is_timeout() => not_connected_in_time(operation),
+        ConnectError::Redis(error) => from_redis(operation, error.clone()),
+        ConnectError::Larder(error) => {
+            Error::new(error.kind(), operation, error.message().to_owned()).with_source(error.clone())
+        }
+    }
 }
 
 /// Whether the socket that this came from should be replaced.
@@ -62,7 +79,7 @@ pub(crate) fn is_broken_link(error: &RedisError) -> bool {
 }
 
 /// A transaction that was not carried out says only that; the reason is the first refused command's.
-fn first_of_transaction(error: RedisError) -> RedisError {
+pub(crate) fn first_of_transaction(error: RedisError) -> RedisError {
     if error.kind() != RedisKind::Server(ServerErrorKind::ExecAbort) {
         return error;
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use larder_core::{Inspect, Result, ServerFigures};
 use redis::Pipeline;
 
-use crate::{RedisBackend, error, manager::Request, reply, sockets::Call};
+use crate::{RedisBackend, error, reply, socket::Request};
 
 const OPERATION: &str = "server_figures";
 
@@ -16,8 +16,9 @@ impl Inspect for RedisBackend {
     async fn server_figures(&self) -> Result<ServerFigures> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("INFO").cmd("DBSIZE");
-        let call = Call { operation: OPERATION, slot: 0, repeatable: true };
-        let answer = self.sockets.send(call, Request::Pipeline(&pipeline)).await?;
+        let primaries = self.servers.primaries().await?;
+        let node = primaries.first().ok_or_else(|| error::unexpected(OPERATION, "of any server"))?;
+        let answer = node.ask(OPERATION, Request::Pipeline(&pipeline)).await?;
         let mut answers = reply::array(OPERATION, answer)?.into_iter();
         let missing = || error::unexpected(OPERATION, "two answers");
         let info = reply::bytes(OPERATION, answers.next().ok_or_else(missing)?)?.ok_or_else(missing)?;

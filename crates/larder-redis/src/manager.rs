@@ -1,57 +1,81 @@
-//! How a socket is opened, how it proves itself, and when it is given up.
+//! How a socket is opened, and how it proves itself.
 //!
 //! A socket speaks RESP3 where the server does, because only there the library says at once that a connection ended; to
 //! a server that does not know it, RESP2 is spoken, and the next command finds out.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bb8::ManageConnection;
-use larder_core::{Clock, Error, Result, SystemClock, Tick};
+use larder_core::{Error, SystemClock};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
-    ServerErrorKind, Value,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
+    ServerErrorKind, Value, aio::MultiplexedConnection,
 };
 
-use crate::{RedisConfig, error};
+use crate::{
+    RedisConfig,
+    dial::dial,
+    socket::{Health, Socket},
+    topology::Locator,
+};
 
-/// So many calls in a row must have given up on a silent socket before it counts as broken.
-const PATIENCE_CALLS: u32 = 3;
-
-/// A socket younger than this is kept on READONLY: the address led to the replica a moment ago.
-const LEAST_AGE: Duration = Duration::from_secs(1);
-
-/// Opens sockets for bb8.
+/// Opens the sockets of one node for bb8.
 #[derive(Debug)]
 pub(crate) struct Manager {
     config: Arc<RedisConfig>,
-    client: Client,
+    locator: Locator,
     clock: SystemClock,
     /// The server does not speak RESP3.
     old_protocol: AtomicBool,
-    opened: AtomicU64,
+    pub(crate) figures: ManagerFigures,
+}
+
+/// What happened to a node's sockets so far.
+#[derive(Debug, Default)]
+pub(crate) struct ManagerFigures {
+    pub(crate) opened: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) broken: AtomicU64,
+    pub(crate) retired: AtomicU64,
 }
 
 /// Why bb8 got no connection.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// A new one could not be opened.
-    Connect(RedisError),
-    /// One that was there did not prove itself, and is replaced.
+    Connect(ConnectError),
+    /// One that was there did not prove itself, or has lived for long enough, and is replaced.
     Stale,
 }
 
+/// Why a socket could not be opened.
+#[derive(Debug, Clone)]
+pub(crate) enum ConnectError {
+    /// The network, the server, or the library.
+    Redis(RedisError),
+    /// There was nothing to connect to, or nothing to log in with.
+    Larder(Error),
+}
+
+impl From<RedisError> for ConnectError {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+impl From<Error> for ConnectError {
+    fn from(error: Error) -> Self {
+        Self::Larder(error)
+    }
+}
+
 impl Manager {
-    pub(crate) fn new(config: Arc<RedisConfig>, clock: SystemClock) -> Result<Arc<Self>> {
-        let client = client(&config)?;
-        Ok(Arc::new(Self { config, client, clock, old_protocol: AtomicBool::new(false), opened: AtomicU64::new(0) }))
+    pub(crate) fn new(config: Arc<RedisConfig>, locator: Locator, clock: SystemClock) -> Arc<Self> {
+        let figures = ManagerFigures::default();
+        Arc::new(Self { config, locator, clock, old_protocol: AtomicBool::new(false), figures })
     }
 
     pub(crate) fn clock(&self) -> SystemClock {
@@ -62,20 +86,14 @@ impl Manager {
         &self.config
     }
 
-    /// How many sockets were opened so far.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+    pub(crate) fn locator(&self) -> &Locator {
+        &self.locator
     }
 
-    /// For the connection of a subscription: RESP2, whose pub/sub form every server speaks.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    async fn open(&self) -> RedisResult<Arc<Socket>> {
+    async fn open(&self) -> Result<Arc<Socket>, ConnectError> {
         if !self.old_protocol.load(Ordering::Relaxed) {
             match self.open_as(ProtocolVersion::RESP3).await {
-                Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
+                Err(ConnectError::Redis(error)) if error.kind() == ErrorKind::RESP3NotSupported => {
                     self.old_protocol.store(true, Ordering::Relaxed);
                 }
                 done => return done,
@@ -84,8 +102,8 @@ impl Manager {
         self.open_as(ProtocolVersion::RESP2).await
     }
 
-    async fn open_as(&self, protocol: ProtocolVersion) -> RedisResult<Arc<Socket>> {
-        let health = Arc::new(Health::new(self.clock));
+    async fn open_as(&self, protocol: ProtocolVersion) -> Result<Arc<Socket>, ConnectError> {
+        let health = Arc::new(Health::new(self.clock, self.config.max_lifetime));
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(Some(self.config.command_deadline));
@@ -98,13 +116,12 @@ impl Manager {
                 Ok::<(), std::convert::Infallible>(())
             });
         }
-        let info = self.client.get_connection_info();
-        let login = info.redis_settings().clone().set_protocol(protocol);
-        let client = Client::open(info.clone().set_redis_settings(login))?;
+        let address = self.locator.locate(&self.config).await?;
+        let client = dial(&self.config, &address, protocol).await?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         self.introduce(&mut connection).await?;
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Socket { connection, health }))
+        self.locator.check(&mut connection).await?;
+        Ok(Arc::new(Socket::new(connection, health)))
     }
 
     /// Gives the connection its name. Also the first command after the login, so that a server which wants a password
@@ -114,12 +131,17 @@ impl Manager {
         if !self.config.client_name.is_empty() {
             command.arg("SETNAME").arg(&self.config.client_name);
         }
-        match connection.send_packed_command(&command).await?.extract_error() {
+        match ask(connection, &command).await {
             // A user may well be without these rights, and have those that it needs.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(()),
             answer => answer.map(drop),
         }
     }
+}
+
+/// Sends a command; the server's refusal is an error.
+pub(crate) async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    connection.send_packed_command(command).await?.extract_error()
 }
 
 /// Held by the task that drives a connection: a task that ends with its runtime announces no disconnection.
@@ -131,17 +153,6 @@ impl Drop for Obituary {
     }
 }
 
-/// The library's client of a configuration, with all socket options.
-fn client(config: &RedisConfig) -> Result<Client> {
-    let second = Duration::from_secs(1);
-    let keepalive = TcpKeepalive::new().with_time(config.keepalive).with_interval(second).with_retries(3);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(config.user_timeout);
-    let info = config.connection_info()?.set_tcp_settings(settings);
-    Client::open(info).map_err(|error| Error::config("host", error))
-}
-
 /// bb8 wants a manager by value; this one is shared by the pools of all sockets.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedManager(pub(crate) Arc<Manager>);
@@ -151,14 +162,23 @@ impl ManageConnection for SharedManager {
     type Error = Refusal;
 
     async fn connect(&self) -> Result<Arc<Socket>, Refusal> {
+        let figures = &self.0.figures;
         let opening = tokio::time::timeout(self.0.config.connect_deadline, self.0.open());
-        let opened = opening.await.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        let timed_out = || Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)).into());
+        let opened = opening.await.unwrap_or_else(|_| timed_out());
+        let counter = if opened.is_ok() { &figures.opened } else { &figures.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
         opened.map_err(Refusal::Connect)
     }
 
     async fn is_valid(&self, socket: &mut Arc<Socket>) -> Result<(), Refusal> {
-        let config = &self.0.config;
+        let (config, figures) = (&self.0.config, &self.0.figures);
         if socket.health.is_broken() {
+            figures.broken.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::Stale);
+        }
+        if socket.health.is_expired() {
+            figures.retired.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::Stale);
         }
         if !socket.health.is_idle(config.idle_check) {
@@ -166,218 +186,15 @@ impl ManageConnection for SharedManager {
         }
         // Well within the time that bb8 allows for a checkout: if that ends first, bb8 takes the connection for sound.
         let patience = config.command_deadline.min(config.connect_deadline / 2);
-        let mut connection = socket.connection.clone();
-        let ping = redis::cmd("PING");
-        let answer = tokio::time::timeout(patience, connection.send_packed_command(&ping)).await;
-        if matches!(answer, Ok(Ok(_))) {
-            socket.health.heard();
+        if socket.ping(patience).await {
             return Ok(());
         }
         socket.health.condemn();
+        figures.broken.fetch_add(1, Ordering::Relaxed);
         Err(Refusal::Stale)
     }
 
     fn has_broken(&self, socket: &mut Arc<Socket>) -> bool {
         socket.health.is_broken()
-    }
-}
-
-/// One multiplexed connection and what is known of it.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    connection: MultiplexedConnection,
-    pub(crate) health: Arc<Health>,
-}
-
-/// What is sent at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Request<'a> {
-    /// One command; its answer.
-    Command(&'a Cmd),
-    /// Several commands; an array with an answer for each.
-    Pipeline(&'a redis::Pipeline),
-    /// Several commands carried out together; the answer of EXEC.
-    Transaction(&'a redis::Pipeline),
-}
-
-impl Socket {
-    /// Sends and waits for the answer, no longer than the command deadline. Dropping the future leaves the connection
-    /// usable; what was handed to it is carried out all the same.
-    pub(crate) async fn send(&self, request: Request<'_>, deadline: Duration) -> RedisResult<Value> {
-        let mut connection = self.connection.clone();
-        let mut call = Call::begin(&self.health, deadline);
-        let answer = match request {
-            Request::Command(command) => connection.send_packed_command(command).await,
-            Request::Pipeline(pipeline) => {
-                connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
-            }
-            Request::Transaction(pipeline) => {
-                let answers = connection.send_packed_commands(pipeline, pipeline.len() + 1, 1).await;
-                answers.map(|mut answers| answers.pop().unwrap_or(Value::Nil))
-            }
-        };
-        match &answer {
-            Err(error) if error.is_timeout() => {}
-            Err(error) => {
-                call.answered();
-                self.health.judge(error);
-            }
-            Ok(value) => {
-                call.answered();
-                self.health.judge_answer(value);
-            }
-        }
-        answer
-    }
-}
-
-/// A call that waits for its answer; one that ends without any has given the socket up.
-struct Call<'a> {
-    health: &'a Health,
-    deadline: Duration,
-    answered: bool,
-}
-
-impl<'a> Call<'a> {
-    fn begin(health: &'a Health, deadline: Duration) -> Self {
-        health.sending();
-        Self { health, deadline, answered: false }
-    }
-
-    fn answered(&mut self) {
-        self.answered = true;
-        self.health.heard();
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.health.given_up(self.deadline);
-        }
-    }
-}
-
-/// What the callers of one socket have seen of it. Times are ticks of the clock; 0 is "not".
-#[derive(Debug)]
-pub(crate) struct Health {
-    clock: SystemClock,
-    born: Tick,
-    broken: AtomicBool,
-    /// The last answer.
-    heard: AtomicU64,
-    /// The first sending since the last answer.
-    silent_since: AtomicU64,
-    /// Calls that gave up since the last answer.
-    given_up: AtomicU32,
-}
-
-impl Health {
-    pub(crate) fn new(clock: SystemClock) -> Self {
-        let born = clock.now();
-        Self {
-            clock,
-            born,
-            broken: AtomicBool::new(false),
-            heard: AtomicU64::new(born.as_nanos()),
-            silent_since: AtomicU64::new(0),
-            given_up: AtomicU32::new(0),
-        }
-    }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
-    }
-
-    /// Whether nothing was heard for this long.
-    pub(crate) fn is_idle(&self, limit: Duration) -> bool {
-        self.clock.now().since(Tick::from_nanos(self.heard.load(Ordering::Relaxed))) >= limit
-    }
-
-    pub(crate) fn condemn(&self) {
-        self.broken.store(true, Ordering::Release);
-    }
-
-    fn heard(&self) {
-        self.heard.store(self.clock.now().as_nanos(), Ordering::Relaxed);
-        self.silent_since.store(0, Ordering::Relaxed);
-        self.given_up.store(0, Ordering::Relaxed);
-    }
-
-    fn sending(&self) {
-        if self.silent_since.load(Ordering::Relaxed) == 0 {
-            self.silent_since.store(self.clock.now().as_nanos(), Ordering::Relaxed);
-        }
-    }
-
-    /// A reader that waits 50 ms says little of the link, and three of them within a moment neither: the silence must
-    /// also have lasted for the command deadline.
-    fn given_up(&self, deadline: Duration) {
-        let calls = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
-        let since = self.silent_since.load(Ordering::Relaxed);
-        if calls >= PATIENCE_CALLS && since != 0 && self.clock.now().since(Tick::from_nanos(since)) >= deadline {
-            self.condemn();
-        }
-    }
-
-    fn judge(&self, error: &RedisError) {
-        if error::condemns_socket(error) {
-            self.condemn();
-        }
-    }
-
-    fn judge_answer(&self, value: &Value) {
-        let refused = match value {
-            Value::ServerError(refused) => refused,
-            Value::Array(values) => match values.iter().find(|value| matches!(value, Value::ServerError(_))) {
-                Some(Value::ServerError(refused)) => refused,
-                _ => return,
-            },
-            _ => return,
-        };
-        let replica = refused.kind() == Some(ServerErrorKind::ReadOnly);
-        // The name may lead to another server by now: after a failover to the new primary.
-        if refused.code() == "NOAUTH" || (replica && self.clock.now().since(self.born) >= LEAST_AGE) {
-            self.condemn();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_answer_clears_a_socket_of_all_suspicion() {
-        let health = Health::new(SystemClock::new());
-        for _ in 0..PATIENCE_CALLS - 1 {
-            health.sending();
-            health.given_up(Duration::ZERO);
-        }
-        health.heard();
-        health.sending();
-        health.given_up(Duration::ZERO);
-        assert!(!health.is_broken());
-    }
-
-    #[test]
-    fn a_socket_is_broken_after_a_few_calls_that_gave_up_on_its_silence() {
-        let health = Health::new(SystemClock::new());
-        for _ in 0..PATIENCE_CALLS {
-            assert!(!health.is_broken());
-            health.sending();
-            health.given_up(Duration::ZERO);
-        }
-        assert!(health.is_broken());
-    }
-
-    #[test]
-    fn calls_that_are_dropped_at_once_do_not_break_a_socket() {
-        let health = Health::new(SystemClock::new());
-        for _ in 0..100 {
-            health.sending();
-            health.given_up(Duration::from_secs(60));
-        }
-        assert!(!health.is_broken());
     }
 }

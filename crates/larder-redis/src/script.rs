@@ -3,7 +3,7 @@
 use larder_core::{Key, Result};
 use redis::{Cmd, ErrorKind, Script as Digested, ServerErrorKind, Value};
 
-use crate::{RedisBackend, error, manager::Request, reply, sockets::Call};
+use crate::{RedisBackend, error, reply, socket::Request, topology::Call};
 
 /// A script with one key.
 #[derive(Debug)]
@@ -52,10 +52,10 @@ impl RedisBackend {
         key: &Key,
         arguments: &[Argument<'_>],
     ) -> Result<Value> {
-        let call = Call { operation, slot: self.sockets.slot_of(key.as_str()), repeatable: false };
+        let call = Call::write(operation, key.as_str());
         let run = async |by_digest| {
             let command = script.command(by_digest, key, arguments);
-            let sent = self.sockets.send_raw(call, Request::Command(&command)).await?;
+            let sent = self.servers.send_raw(call, Request::Command(&command)).await?;
             Result::Ok(sent.and_then(Value::extract_error))
         };
         let answer = match run(true).await? {

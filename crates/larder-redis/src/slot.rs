@@ -2,19 +2,26 @@
 //!
 //! The connection in use stands in `current`, where a caller clones it under a read lock. bb8 holds the same connection
 //! and is asked only when it broke or was idle: its checkout costs three locks and a timer, and is returned at once.
+//! A connection that has lived for long enough stays in use until bb8 has opened the next one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bb8::{ErrorSink, Pool, QueueStrategy};
 use larder_core::{Clock, Result, SystemClock, Tick};
 use parking_lot::{Mutex, RwLock};
-use redis::RedisError;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
     error,
-    manager::{Manager, Refusal, SharedManager, Socket},
+    manager::{ConnectError, Manager, Refusal, SharedManager},
+    socket::Socket,
 };
 
 /// The first and the longest wait between attempts to connect, before jitter, which at most doubles them.
@@ -27,12 +34,15 @@ pub(crate) struct Slot {
     pool: Mutex<Pool<SharedManager>>,
     manager: Arc<Manager>,
     gate: Arc<Gate>,
+    /// Somebody opens the successor of a connection that has lived for long enough.
+    replacing: AtomicBool,
 }
 
 impl Slot {
     pub(crate) fn new(manager: Arc<Manager>) -> Self {
         let gate = Arc::new(Gate::new(manager.clock()));
-        Self { current: RwLock::new(None), pool: Mutex::new(pool(&manager, &gate)), manager, gate }
+        let pool = Mutex::new(pool(&manager, &gate));
+        Self { current: RwLock::new(None), pool, manager, gate, replacing: AtomicBool::new(false) }
     }
 
     /// Whether there is a socket that nobody has found fault with.
@@ -42,14 +52,64 @@ impl Slot {
 
     /// A socket, and whether it was there already. Waits no longer than the connect deadline; dropping the future does
     /// not end an attempt to connect that others wait for.
-    pub(crate) async fn socket(&self, operation: &'static str) -> Result<(Arc<Socket>, bool)> {
-        let usable = |socket: &&Arc<Socket>| {
-            !socket.health.is_broken() && !socket.health.is_idle(self.manager.config().idle_check)
-        };
-        if let Some(socket) = self.current.read().as_ref().filter(usable) {
-            return Ok((Arc::clone(socket), true));
+    pub(crate) async fn socket(self: &Arc<Self>, operation: &'static str) -> Result<(Arc<Socket>, bool)> {
+        if let Some(socket) = self.usable() {
+            if socket.health.is_expired() {
+                self.replace_behind();
+            }
+            return Ok((socket, true));
         }
         self.check_out(operation).await.map(|socket| (socket, false))
+    }
+
+    fn usable(&self) -> Option<Arc<Socket>> {
+        let idle_check = self.manager.config().idle_check;
+        let usable = |socket: &&Arc<Socket>| !socket.health.is_broken() && !socket.health.is_idle(idle_check);
+        self.current.read().as_ref().filter(usable).map(Arc::clone)
+    }
+
+    /// Opens the successor of the connection in use, which goes on until then and, if that fails, longer.
+    fn replace_behind(self: &Arc<Self>) {
+        if self.replacing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let replacing = Replacing(Arc::clone(self));
+        // Without a runtime nobody could wait for an answer either.
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(async move { replacing.0.check_out("replace").await.map(drop) }));
+        }
+    }
+
+    /// Opens a connection if there is none, without anybody waiting for it.
+    pub(crate) async fn open_ahead(&self) {
+        // What fails is told to who needs the connection, and tried again when it is due.
+        drop(self.check_out("open_ahead").await);
+    }
+
+    /// The connection in use and the last reason for having none lead to a server that is not meant any more: the next
+    /// call connects anew, at once.
+    pub(crate) fn renounce(&self) {
+        if let Some(socket) = self.current.write().take() {
+            socket.health.condemn();
+        }
+        self.gate.open();
+    }
+
+    /// Closes a connection on which nothing was heard for this long.
+    pub(crate) fn close_if_idle(&self, limit: Duration) -> bool {
+        let mut current = self.current.write();
+        if !current.as_ref().is_some_and(|socket| socket.health.is_idle(limit)) {
+            return false;
+        }
+        *current = None;
+        // bb8 holds the connection too, and lets go of it only with its pool.
+        *self.pool.lock() = pool(&self.manager, &self.gate);
+        true
+    }
+
+    /// Why the last attempt to connect failed, if there was no success since.
+    pub(crate) fn last_error(&self) -> Option<larder_core::Error> {
+        self.gate.last().map(|reason| error::from_connect("connect", &reason))
     }
 
     async fn check_out(&self, operation: &'static str) -> Result<Arc<Socket>> {
@@ -87,6 +147,15 @@ impl Slot {
             *pool = self::pool(&self.manager, &self.gate);
         }
         pool.clone()
+    }
+}
+
+/// Held while a successor is opened, and given back also where the task ends early.
+struct Replacing(Arc<Slot>);
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        self.0.replacing.store(false, Ordering::Release);
     }
 }
 
@@ -133,7 +202,7 @@ struct Gate {
 #[derive(Debug)]
 struct GateState {
     waits: ExponentialBackoff,
-    closed: Option<(Tick, RedisError)>,
+    closed: Option<(Tick, ConnectError)>,
     /// Since when somebody wants a connection, without success or failure.
     waiting_since: Option<Tick>,
 }
@@ -145,19 +214,30 @@ impl Gate {
     }
 
     /// Why nothing is attempted now.
-    fn refusal(&self) -> Option<RedisError> {
+    fn refusal(&self) -> Option<ConnectError> {
         let state = self.state.lock();
         let (until, reason) = state.closed.as_ref()?;
         (self.clock.now_precise() < *until).then(|| reason.clone())
     }
 
-    fn failed_with(&self, reason: RedisError) {
+    fn failed_with(&self, reason: ConnectError) {
         let mut state = self.state.lock();
         let wait = state.waits.next().unwrap_or(LONGEST_WAIT);
         state.closed = Some((self.clock.now_precise() + wait, reason));
         state.waiting_since = None;
         drop(state);
         self.failed.notify_waiters();
+    }
+
+    /// The next attempt is due now.
+    fn open(&self) {
+        let mut state = self.state.lock();
+        state.closed = None;
+        state.waits = waits();
+    }
+
+    fn last(&self) -> Option<ConnectError> {
+        self.state.lock().closed.as_ref().map(|(_, reason)| reason.clone())
     }
 
     fn succeeded(&self) {
@@ -197,8 +277,8 @@ mod tests {
 
     use super::*;
 
-    fn refused() -> RedisError {
-        io::Error::from(io::ErrorKind::ConnectionRefused).into()
+    fn refused() -> ConnectError {
+        redis::RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)).into()
     }
 
     #[test]
@@ -206,8 +286,11 @@ mod tests {
         let gate = Gate::new(SystemClock::new());
         assert!(gate.refusal().is_none());
         gate.failed_with(refused());
-        assert!(gate.refusal().unwrap().is_connection_refusal());
+        assert!(matches!(gate.refusal(), Some(ConnectError::Redis(error)) if error.is_connection_refusal()));
         gate.succeeded();
+        assert!(gate.refusal().is_none());
+        gate.failed_with(refused());
+        gate.open();
         assert!(gate.refusal().is_none());
     }
 

@@ -4,9 +4,11 @@
 
 mod batches;
 mod bus;
+mod cluster;
 mod conformance;
 mod errors;
 mod outage;
 mod scan;
 mod scripts;
+mod sentinel;
 mod server;

@@ -63,11 +63,11 @@ async fn a_write_after_a_restart_that_nobody_noticed_succeeds() {
     let mut server = RedisServer::start();
     let backend = backend_of(&server).await;
     backend.set(&key("a"), "1".into(), plain()).await.unwrap();
-    let before = backend.sockets();
+    let before = backend.state();
     server.restart();
     // The broken connection is announced to this runtime's tasks; no call has met it.
     within(async {
-        while backend.sockets().connected == before.connected {
+        while backend.state().connected() == before.connected() {
             tokio::task::yield_now().await;
         }
     })
@@ -110,10 +110,10 @@ async fn a_socket_that_stays_silent_is_replaced() {
     for _ in 0..3 {
         assert_eq!(within(backend.get(&key("a"))).await.unwrap_err().kind(), ErrorKind::Timeout);
     }
-    assert_eq!(backend.sockets().connected, 0, "three calls gave up on it");
+    assert_eq!(backend.state().connected(), 0, "three calls gave up on it");
     proxy.set(ProxyMode::Pass).await;
     until(async || backend.get(&key("a")).await, Result::is_ok).await.unwrap();
-    assert!(backend.sockets().opened >= 2);
+    assert!(backend.state().opened() >= 2);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_read_whose_connection_was_closed_is_asked_again_and_a_write_is_not() 
     // Between the kill and the next call this runtime gets no turn, so the call meets the closed connection.
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     assert_eq!(backend.count(&key("n")).await.unwrap(), Some(1));
-    assert_eq!(backend.sockets().opened, 2);
+    assert_eq!(backend.state().opened(), 2);
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     assert_eq!(backend.increment(&key("n"), 1, None).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(server.command(&["GET", "n"]), "1");
@@ -181,8 +181,8 @@ async fn a_dropped_future_leaves_the_backend_usable() {
         }
     }
     assert_eq!(backend.get(&key("a")).await.unwrap().as_deref(), Some(&b"1"[..]));
-    assert_eq!(backend.sockets().in_flight, 0);
-    assert!(backend.sockets().opened <= backend.sockets().sockets as u64, "no socket was given up");
+    assert_eq!(backend.state().in_flight, 0);
+    assert!(backend.state().opened() <= backend.state().sockets() as u64, "no socket was given up");
 }
 
 #[tokio::test]
@@ -203,5 +203,5 @@ async fn many_callers_share_the_few_sockets() {
     for caller in callers {
         caller.await.unwrap();
     }
-    assert_eq!(backend.sockets().opened, 2);
+    assert_eq!(backend.state().opened(), 2);
 }

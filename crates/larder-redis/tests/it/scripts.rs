@@ -57,5 +57,5 @@ async fn a_server_that_is_loading_says_so_and_is_used_when_it_is_done() {
     assert_eq!(within(reloading).await.unwrap(), "OK");
     let found = until(async || backend.get(&keys[0]).await, Result::is_ok).await.unwrap();
     assert_eq!(found.unwrap(), "x".repeat(64));
-    assert_eq!(backend.sockets().opened, backend.sockets().connected as u64, "loading is no fault of a socket");
+    assert_eq!(backend.state().opened(), backend.state().connected() as u64, "loading is no fault of a socket");
 }

@@ -39,6 +39,11 @@ where
     C: AsyncFnOnce(&Case),
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // Where many cases are one test, it is here that one sees which of them failed.
+    #[expect(clippy::print_stderr, reason = "the output of a test, which is shown when it fails")]
+    {
+        eprintln!("case {name}");
+    }
     runtime.expect("a runtime can be started").block_on(async {
         let fixture = make().await;
         let prefix = format!("conformance:{name}:{:016x}:", fastrand::u64(..));

@@ -5,7 +5,26 @@
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:ident) => {
-        $crate::__conformance_cases! { $make
+        $crate::__conformance_cases! { __conformance_tests, $make }
+    };
+}
+
+/// Runs every case of the [suite](crate::conformance), one after the other, for a backend whose servers are too slow to
+/// start for each of them. The argument is an `AsyncFn() -> Fixture`.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($make:expr) => {{
+        let make = $make;
+        $crate::__conformance_cases! { __conformance_suite, make }
+    }};
+}
+
+/// Not part of the interface: the cases, handed to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ($then:ident, $make:ident) => {
+        $crate::$then! { $make
             values {
                 what_was_set_is_read_back,
                 a_second_write_replaces_the_first,
@@ -106,7 +125,7 @@ macro_rules! conformance_tests {
 /// Not part of the interface: what [`conformance_tests!`] expands to.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __conformance_cases {
+macro_rules! __conformance_tests {
     ($make:ident $($subject:ident { $($case:ident),* $(,)? })*) => {$(
         mod $subject {$(
             #[test]
@@ -115,4 +134,13 @@ macro_rules! __conformance_cases {
             }
         )*}
     )*};
+}
+
+/// Not part of the interface: what [`conformance_suite!`] expands to.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_suite {
+    ($make:ident $($subject:ident { $($case:ident),* $(,)? })*) => {$($(
+        $crate::conformance::run(stringify!($case), &$make, $crate::conformance::$subject::$case);
+    )*)*};
 }

@@ -49,7 +49,8 @@ pub async fn a_message_reaches_those_who_listen(case: &Case) {
     }
     let messages = [Bytes::from("hello"), Bytes::from_static(b"\0\r\n\xff"), Bytes::from("last")];
     for message in &messages {
-        assert!(one.publish(message.clone()).await.unwrap() >= 1, "nobody is known to listen");
+        // How many the transport knows of says little: a node of a cluster knows only its own.
+        one.publish(message.clone()).await.unwrap();
     }
     elsewhere.publish(Bytes::from("for another channel")).await.unwrap();
     for message in messages {

@@ -1,0 +1,153 @@
+//! One server: its sockets, which of them a key uses, how many calls may wait, and what is tried again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use larder_core::{Error, ErrorKind, Result, SystemClock};
+use redis::{RedisResult, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{RedisConfig, error, manager::Manager, slot::Slot, socket::Request, state::NodeState, topology::Locator};
+
+/// The calls of a backend that wait for an answer, to whatever server.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    in_flight: AtomicUsize,
+    refused: AtomicU64,
+}
+
+impl Load {
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self, operation: &'static str, most: usize) -> Result<Place<'_>> {
+        let place = Place(&self.in_flight);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(place);
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let message = format!("{most} calls wait for the server already (`max_in_flight`); nothing was sent");
+        Err(Error::new(ErrorKind::Overloaded, operation, message))
+    }
+}
+
+/// A call's place among those in flight.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Node {
+    slots: Box<[Arc<Slot>]>,
+    manager: Arc<Manager>,
+    load: Arc<Load>,
+}
+
+impl Node {
+    pub(crate) fn new(config: &Arc<RedisConfig>, locator: Locator, clock: SystemClock, load: &Arc<Load>) -> Arc<Self> {
+        let manager = Manager::new(Arc::clone(config), locator, clock);
+        let slots = (0..config.sockets).map(|_| Arc::new(Slot::new(Arc::clone(&manager)))).collect();
+        Arc::new(Self { slots, manager, load: Arc::clone(load) })
+    }
+
+    pub(crate) fn locator(&self) -> &Locator {
+        self.manager.locator()
+    }
+
+    fn config(&self) -> &RedisConfig {
+        self.manager.config()
+    }
+
+    /// The socket that commands of this key use.
+    pub(crate) fn socket_of(&self, key: &str) -> usize {
+        let slots = self.slots.len() as u64;
+        if slots == 1 {
+            return 0;
+        }
+        usize::try_from(xxh3_64(key.as_bytes()) % slots).expect("less than the number of slots")
+    }
+
+    /// Sends a request and waits for its answer. The outer error means that nothing was sent, the inner one that it was;
+    /// errors within the answer are the caller's to find.
+    pub(crate) async fn send(
+        &self,
+        operation: &'static str,
+        socket: usize,
+        repeatable: bool,
+        request: Request<'_>,
+    ) -> Result<RedisResult<Value>> {
+        let _place = self.load.admit(operation, self.config().max_in_flight)?;
+        let slot = &self.slots[socket];
+        let deadline = self.config().command_deadline;
+        let (socket, reused) = slot.socket(operation).await?;
+        let answer = socket.send(request, deadline).await;
+        match &answer {
+            // A connection of the past: it may have ended long before this call.
+            Err(error) if reused && repeatable && error::is_broken_link(error) => {
+                drop(socket);
+                let (socket, _) = slot.socket(operation).await?;
+                Ok(socket.send(request, deadline).await)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// A request that belongs to no key, such as a question about the server itself.
+    pub(crate) async fn ask(&self, operation: &'static str, request: Request<'_>) -> Result<Value> {
+        self.send(operation, 0, true, request).await?.map_err(|error| error::from_redis(operation, error))
+    }
+
+    /// The connections lead to a server that is not meant any more.
+    pub(crate) fn renounce(&self) {
+        self.slots.iter().for_each(|slot| slot.renounce());
+    }
+
+    /// Closes what was idle for too long, and opens what should be there without traffic.
+    pub(crate) async fn tend(&self) {
+        let config = self.config();
+        let mut connected = self.slots.iter().filter(|slot| slot.is_connected()).count();
+        if let Some(limit) = config.idle_timeout {
+            for slot in &self.slots {
+                if connected > config.min_sockets && slot.close_if_idle(limit) {
+                    connected -= 1;
+                }
+            }
+        }
+        let wanted = config.min_sockets.saturating_sub(connected);
+        let closed = self.slots.iter().filter(|slot| !slot.is_connected()).take(wanted);
+        join_all(closed.map(|slot| slot.open_ahead())).await;
+    }
+
+    pub(crate) fn state(&self) -> NodeState {
+        let figures = &self.manager.figures;
+        NodeState {
+            address: self.locator().to_string(),
+            sockets: self.slots.len(),
+            connected: self.slots.iter().filter(|slot| slot.is_connected()).count(),
+            opened: figures.opened.load(Ordering::Relaxed),
+            failed: figures.failed.load(Ordering::Relaxed),
+            broken: figures.broken.load(Ordering::Relaxed),
+            retired: figures.retired.load(Ordering::Relaxed),
+            last_error: self.slots.iter().find_map(|slot| slot.last_error()),
+        }
+    }
+}
+
+/// How often nodes are tended: no setting that this serves is finer than a second.
+pub(crate) const TENDING: Duration = Duration::from_secs(1);

@@ -1,0 +1,279 @@
+//! One multiplexed connection, and what its callers have seen of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Clock, SystemClock, Tick};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+
+use crate::error;
+
+/// So many calls in a row must have given up on a silent socket before it counts as broken.
+const PATIENCE_CALLS: u32 = 3;
+
+/// A socket younger than this is kept on READONLY: the address led to the replica a moment ago.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
+/// One multiplexed connection and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    connection: MultiplexedConnection,
+    pub(crate) health: Arc<Health>,
+}
+
+/// What is sent at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Request<'a> {
+    /// One command; its answer.
+    Command(&'a Cmd),
+    /// Several commands; an array with an answer for each.
+    Pipeline(&'a Pipeline),
+    /// Several commands carried out together; the answer of EXEC.
+    Transaction(&'a Pipeline),
+}
+
+impl Request<'_> {
+    /// The same for a node of a cluster that is taking over the key's slot: it answers one command, or one transaction,
+    /// after ASKING. The last answer is that of the request.
+    pub(crate) fn with_asking(&self) -> Pipeline {
+        let mut asking = Pipeline::new();
+        match self {
+            Self::Command(command) => {
+                asking.cmd("ASKING").add_command((*command).clone());
+            }
+            Self::Pipeline(pipeline) => {
+                for command in pipeline.cmd_iter() {
+                    asking.cmd("ASKING").add_command(command.clone());
+                }
+            }
+            Self::Transaction(pipeline) => {
+                asking.cmd("ASKING").cmd("MULTI");
+                pipeline.cmd_iter().for_each(|command| {
+                    asking.add_command(command.clone());
+                });
+                asking.cmd("EXEC");
+            }
+        }
+        asking
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(connection: MultiplexedConnection, health: Arc<Health>) -> Self {
+        Self { connection, health }
+    }
+
+    /// Whether the server answers within this time.
+    pub(crate) async fn ping(&self, patience: Duration) -> bool {
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING");
+        let answer = tokio::time::timeout(patience, connection.send_packed_command(&ping)).await;
+        let alive = matches!(answer, Ok(Ok(_)));
+        if alive {
+            self.health.heard();
+        }
+        alive
+    }
+
+    /// Sends and waits for the answer, no longer than the command deadline. Dropping the future leaves the connection
+    /// usable; what was handed to it is carried out all the same.
+    pub(crate) async fn send(&self, request: Request<'_>, deadline: Duration) -> RedisResult<Value> {
+        let mut connection = self.connection.clone();
+        let mut call = Call::begin(&self.health, deadline);
+        let answer = match request {
+            Request::Command(command) => connection.send_packed_command(command).await,
+            Request::Pipeline(pipeline) => {
+                connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
+            }
+            Request::Transaction(pipeline) => {
+                let answers = connection.send_packed_commands(pipeline, pipeline.len() + 1, 1).await;
+                answers.map(|mut answers| answers.pop().unwrap_or(Value::Nil))
+            }
+        };
+        match &answer {
+            Err(error) if error.is_timeout() => {}
+            Err(error) => {
+                call.answered();
+                self.health.judge(error);
+            }
+            Ok(value) => {
+                call.answered();
+                self.health.judge_answer(value);
+            }
+        }
+        answer
+    }
+}
+
+/// A call that waits for its answer; one that ends without any has given the socket up.
+struct Call<'a> {
+    health: &'a Health,
+    deadline: Duration,
+    answered: bool,
+}
+
+impl<'a> Call<'a> {
+    fn begin(health: &'a Health, deadline: Duration) -> Self {
+        health.sending();
+        Self { health, deadline, answered: false }
+    }
+
+    fn answered(&mut self) {
+        self.answered = true;
+        self.health.heard();
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.health.given_up(self.deadline);
+        }
+    }
+}
+
+/// What the callers of one socket have seen of it. Times are ticks of the clock; 0 is "not".
+#[derive(Debug)]
+pub(crate) struct Health {
+    clock: SystemClock,
+    born: Tick,
+    expires: Option<Tick>,
+    broken: AtomicBool,
+    /// The last answer.
+    heard: AtomicU64,
+    /// The first sending since the last answer.
+    silent_since: AtomicU64,
+    /// Calls that gave up since the last answer.
+    given_up: AtomicU32,
+}
+
+impl Health {
+    pub(crate) fn new(clock: SystemClock, lifetime: Option<Duration>) -> Self {
+        let born = clock.now();
+        // Sockets that were opened together are not replaced together.
+        let expires = lifetime.map(|lifetime| born + lifetime.mul_f64(fastrand::f64().mul_add(-0.1, 1.0)));
+        Self {
+            clock,
+            born,
+            expires,
+            broken: AtomicBool::new(false),
+            heard: AtomicU64::new(born.as_nanos()),
+            silent_since: AtomicU64::new(0),
+            given_up: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing was heard for this long.
+    pub(crate) fn is_idle(&self, limit: Duration) -> bool {
+        self.clock.now().since(Tick::from_nanos(self.heard.load(Ordering::Relaxed))) >= limit
+    }
+
+    /// Whether it has lived for as long as a socket should.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| self.clock.now() >= expires)
+    }
+
+    pub(crate) fn condemn(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
+    fn heard(&self) {
+        self.heard.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+        self.silent_since.store(0, Ordering::Relaxed);
+        self.given_up.store(0, Ordering::Relaxed);
+    }
+
+    fn sending(&self) {
+        if self.silent_since.load(Ordering::Relaxed) == 0 {
+            self.silent_since.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// A reader that waits 50 ms says little of the link, and three of them within a moment neither: the silence must
+    /// also have lasted for the command deadline.
+    fn given_up(&self, deadline: Duration) {
+        let calls = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
+        let since = self.silent_since.load(Ordering::Relaxed);
+        if calls >= PATIENCE_CALLS && since != 0 && self.clock.now().since(Tick::from_nanos(since)) >= deadline {
+            self.condemn();
+        }
+    }
+
+    fn judge(&self, error: &RedisError) {
+        if error::condemns_socket(error) {
+            self.condemn();
+        }
+    }
+
+    fn judge_answer(&self, value: &Value) {
+        let refused = match value {
+            Value::ServerError(refused) => refused,
+            Value::Array(values) => match values.iter().find(|value| matches!(value, Value::ServerError(_))) {
+                Some(Value::ServerError(refused)) => refused,
+                _ => return,
+            },
+            _ => return,
+        };
+        let replica = refused.kind() == Some(ServerErrorKind::ReadOnly);
+        // The name may lead to another server by now: after a failover to the new primary.
+        if refused.code() == "NOAUTH" || (replica && self.clock.now().since(self.born) >= LEAST_AGE) {
+            self.condemn();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_clears_a_socket_of_all_suspicion() {
+        let health = Health::new(SystemClock::new(), None);
+        for _ in 0..PATIENCE_CALLS - 1 {
+            health.sending();
+            health.given_up(Duration::ZERO);
+        }
+        health.heard();
+        health.sending();
+        health.given_up(Duration::ZERO);
+        assert!(!health.is_broken());
+    }
+
+    #[test]
+    fn a_socket_without_a_lifetime_does_not_expire_and_one_that_has_lived_does() {
+        let clock = SystemClock::new();
+        assert!(!Health::new(clock, None).is_expired());
+        assert!(!Health::new(clock, Some(Duration::from_secs(60))).is_expired());
+        assert!(Health::new(clock, Some(Duration::ZERO)).is_expired());
+    }
+
+    #[test]
+    fn a_socket_is_broken_after_a_few_calls_that_gave_up_on_its_silence() {
+        let health = Health::new(SystemClock::new(), None);
+        for _ in 0..PATIENCE_CALLS {
+            assert!(!health.is_broken());
+            health.sending();
+            health.given_up(Duration::ZERO);
+        }
+        assert!(health.is_broken());
+    }
+
+    #[test]
+    fn calls_that_are_dropped_at_once_do_not_break_a_socket() {
+        let health = Health::new(SystemClock::new(), None);
+        for _ in 0..100 {
+            health.sending();
+            health.given_up(Duration::from_secs(60));
+        }
+        assert!(!health.is_broken());
+    }
+}

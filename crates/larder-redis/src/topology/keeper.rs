@@ -1,0 +1,56 @@
+//! What runs beside the calls: sockets that are kept open or closed, and word of a failover. Ends with the backend.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{runtime::Handle, time::sleep};
+
+use super::{Kind, Servers};
+use crate::node::TENDING;
+
+/// How soon the sentinels are asked again after the link to one of them was lost.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) fn start(servers: &Arc<Servers>) {
+    // Calls need a runtime too, so that there is one; it may end before the backend, whose sockets then look after
+    // themselves when they are used.
+    let Ok(runtime) = Handle::try_current() else { return };
+    let weak = Arc::downgrade(servers);
+    drop(runtime.spawn(async move {
+        loop {
+            sleep(TENDING).await;
+            let Some(servers) = weak.upgrade() else { return };
+            let primaries = servers.nodes().into_iter().filter(|node| node.locator().is_primary());
+            let nodes: Vec<_> = primaries.collect();
+            join_all(nodes.iter().map(|node| node.tend())).await;
+        }
+    }));
+    if let Kind::Sentinel { .. } = &servers.kind {
+        let weak = Arc::downgrade(servers);
+        drop(runtime.spawn(async move {
+            loop {
+                let Some(servers) = weak.upgrade() else { return };
+                let Kind::Sentinel { sentinels, primary, replica } = &servers.kind else { return };
+                let (sentinels, config) = (Arc::clone(sentinels), Arc::clone(&servers.config));
+                let nodes = [Arc::clone(primary), Arc::clone(replica)];
+                let changes = Arc::clone(&servers.changes);
+                // The backend may go away while its sentinels are listened to.
+                drop(servers);
+                let gone = async {
+                    while weak.strong_count() > 0 {
+                        sleep(TENDING).await;
+                    }
+                };
+                let switched = || {
+                    nodes.iter().for_each(|node| node.renounce());
+                    changes.send_modify(|change| *change += 1);
+                };
+                tokio::select! {
+                    () = gone => return,
+                    () = sentinels.watch(&config, switched) => {}
+                }
+                sleep(PAUSE).await;
+            }
+        }));
+    }
+}

@@ -1,0 +1,250 @@
+//! Which server a command goes to: the only one, the primary that sentinels name, or the owner of the key's slot.
+//!
+//! Every command is about one key or about a server, so that nothing here ever has to split a command. In a cluster a
+//! command may be sent again only after the server has *refused* it (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), or where nothing
+//! was sent; the client library's own cluster client repeats commands after a broken connection, and therefore is not
+//! used (`docs/architecture.md`).
+
+mod cluster;
+mod keeper;
+mod locator;
+mod redirect;
+mod sentinel;
+mod slot_map;
+mod survey;
+
+use std::sync::{Arc, Once};
+
+use larder_core::{Result, SystemClock};
+use redis::{Client, ProtocolVersion, RedisError, RedisResult, Value};
+use tokio::sync::watch;
+
+pub(crate) use self::{cluster::Cluster, locator::Locator, redirect::Redirect, survey::Survey};
+use self::{locator::Role, sentinel::Sentinels};
+use crate::{
+    RedisConfig, RedisState,
+    config::Place,
+    dial::dial,
+    error,
+    manager::ConnectError,
+    node::{Load, Node},
+    socket::Request,
+};
+
+/// The servers of a backend.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    config: Arc<RedisConfig>,
+    load: Arc<Load>,
+    kind: Kind,
+    /// Grows when what was known of the servers has become wrong: links to them should be opened anew.
+    changes: Arc<watch::Sender<u64>>,
+    keeper: Once,
+}
+
+#[derive(Debug)]
+enum Kind {
+    One(Arc<Node>),
+    Sentinel { sentinels: Arc<Sentinels>, primary: Arc<Node>, replica: Arc<Node> },
+    Cluster(Arc<Cluster>),
+}
+
+/// One request's circumstances.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) key: &'a str,
+    /// A read, which may be sent again if the connection broke.
+    pub(crate) repeatable: bool,
+    /// A read that a replica may answer.
+    pub(crate) replica: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn write(operation: &'static str, key: &'a str) -> Self {
+        Self { operation, key, repeatable: false, replica: false }
+    }
+
+    pub(crate) fn read(operation: &'static str, key: &'a str) -> Self {
+        Self { operation, key, repeatable: true, replica: false }
+    }
+}
+
+/// A node and one of its sockets.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) node: Arc<Node>,
+    pub(crate) socket: usize,
+}
+
+impl Route {
+    pub(crate) fn of(node: Arc<Node>, key: &str) -> Self {
+        let socket = node.socket_of(key);
+        Self { node, socket }
+    }
+
+    /// Where a refusal of this node sends the caller.
+    pub(crate) fn redirect(&self, value: &Value) -> Option<Redirect> {
+        Redirect::of_value(value, self.node.locator().address()?)
+    }
+
+    pub(crate) fn redirect_of_error(&self, error: &RedisError) -> Option<Redirect> {
+        Redirect::of_error(error, self.node.locator().address()?)
+    }
+
+    /// Whether commands for both may go out together.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.node, &other.node) && self.socket == other.socket
+    }
+}
+
+impl Servers {
+    pub(crate) fn new(config: RedisConfig) -> Result<Arc<Self>> {
+        let (config, clock, load) = (Arc::new(config), SystemClock::new(), Arc::new(Load::default()));
+        let changes = Arc::new(watch::Sender::new(0));
+        let node = |locator| Node::new(&config, locator, clock, &load);
+        let kind = match &config.place {
+            Place::Server(address) => Kind::One(node(Locator::Fixed(address.clone(), Role::Primary))),
+            Place::Sentinel { sentinels, service } => {
+                let sentinels = Arc::new(Sentinels::new(sentinels.clone(), service.clone()));
+                let primary = node(Locator::Sentinel(Arc::clone(&sentinels), Role::Primary));
+                let replica = node(Locator::Sentinel(Arc::clone(&sentinels), Role::Replica));
+                Kind::Sentinel { sentinels, primary, replica }
+            }
+            Place::Cluster { seeds } => Kind::Cluster(Cluster::new(&config, seeds.clone(), clock, &load)),
+        };
+        let servers = Self { config, load, kind, changes, keeper: Once::new() };
+        servers.check_settings()?;
+        Ok(Arc::new(servers))
+    }
+
+    /// What only the client library can refuse, such as certificates, before anything is connected.
+    fn check_settings(&self) -> Result<()> {
+        #[cfg(feature = "tls")]
+        if self.config.tls.is_some() {
+            crate::dial::dial_sentinel(&self.config, &crate::config::Address::tcp("localhost", 1))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn config(&self) -> &Arc<RedisConfig> {
+        &self.config
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::One(_) => "standalone",
+            Kind::Sentinel { .. } => "sentinel",
+            Kind::Cluster(_) => "cluster",
+        }
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(_))
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Every node that there may be connections to.
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        match &self.kind {
+            Kind::One(node) => vec![Arc::clone(node)],
+            Kind::Sentinel { primary, replica, .. } => vec![Arc::clone(primary), Arc::clone(replica)],
+            Kind::Cluster(cluster) => cluster.nodes(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RedisState {
+        // A replica that was never asked is not a server of this backend.
+        let is_used = |node: &Arc<Node>| node.locator().is_primary() || node.state().opened > 0;
+        RedisState {
+            nodes: self.nodes().iter().filter(|node| is_used(node)).map(|node| node.state()).collect(),
+            in_flight: self.load.in_flight(),
+            overloaded: self.load.refused(),
+        }
+    }
+
+    /// Where commands of a key go, as far as is known.
+    pub(crate) async fn route(self: &Arc<Self>, call: Call<'_>) -> Result<Route> {
+        self.tend();
+        match &self.kind {
+            Kind::One(node) => Ok(Route::of(Arc::clone(node), call.key)),
+            Kind::Sentinel { replica, .. } if call.replica => Ok(Route::of(Arc::clone(replica), call.key)),
+            Kind::Sentinel { primary, .. } => Ok(Route::of(Arc::clone(primary), call.key)),
+            Kind::Cluster(cluster) => cluster.route(call).await,
+        }
+    }
+
+    /// Sends a request about one key and waits for its answer. Errors within the answer are the caller's to find.
+    pub(crate) async fn send(self: &Arc<Self>, call: Call<'_>, request: Request<'_>) -> Result<Value> {
+        self.send_raw(call, request).await?.map_err(|error| error::from_redis(call.operation, error))
+    }
+
+    /// As `send`, with the library's error where something was sent.
+    pub(crate) async fn send_raw(self: &Arc<Self>, call: Call<'_>, request: Request<'_>) -> Result<RedisResult<Value>> {
+        if let Kind::Cluster(cluster) = &self.kind {
+            self.tend();
+            return cluster.send(call, request).await;
+        }
+        let Route { node, socket } = self.route(call).await?;
+        let answer = node.send(call.operation, socket, call.repeatable, request).await;
+        match &self.kind {
+            // No replica, or none that answers.
+            Kind::Sentinel { primary, .. } if call.replica && !matches!(&answer, Ok(Ok(_))) => {
+                let socket = primary.socket_of(call.key);
+                primary.send(call.operation, socket, call.repeatable, request).await
+            }
+            _ => answer,
+        }
+    }
+
+    /// A batch found out that what is known of the cluster is wrong.
+    pub(crate) fn learn(&self, redirect: &Redirect) -> Option<Arc<Node>> {
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.learn(redirect),
+            Kind::One(_) | Kind::Sentinel { .. } => None,
+        }
+    }
+
+    /// A node failed. Answers whether something new was learnt from the others.
+    pub(crate) async fn look_again(&self) -> bool {
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster.refresh().await,
+            Kind::One(_) | Kind::Sentinel { .. } => false,
+        }
+    }
+
+    /// Every primary, as the cluster sees itself now.
+    pub(crate) async fn primaries(self: &Arc<Self>) -> Result<Vec<Arc<Node>>> {
+        self.tend();
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Ok(vec![Arc::clone(node)]),
+            Kind::Cluster(cluster) => cluster.primaries().await,
+        }
+    }
+
+    /// Every primary, with what a cluster says about its slots.
+    pub(crate) async fn survey(self: &Arc<Self>) -> Result<Survey> {
+        let primaries = self.primaries().await?;
+        if self.is_cluster() { Survey::of(primaries).await } else { Ok(Survey::unmoving(primaries)) }
+    }
+
+    /// A client of a server that carries pub/sub messages: in a cluster every node passes them on to all others.
+    pub(crate) async fn pubsub_client(self: &Arc<Self>) -> Result<Client, ConnectError> {
+        self.tend();
+        let address = match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => node.locator().locate(&self.config).await?,
+            Kind::Cluster(cluster) => cluster.any_address().await?,
+        };
+        Ok(dial(&self.config, &address, ProtocolVersion::RESP2).await?)
+    }
+
+    /// Starts what runs beside the calls, once, as soon as there is a runtime.
+    fn tend(self: &Arc<Self>) {
+        if !self.keeper.is_completed() {
+            self.keeper.call_once(|| keeper::start(self));
+        }
+    }
+}
