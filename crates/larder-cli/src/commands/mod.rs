@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod delete;
+mod doctor;
 mod explain;
 mod get;
 mod health;
@@ -28,6 +29,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Command::Invalidate(invalidate) => invalidate::run(common, invalidate).await,
         Command::Stats => stats::run(&Session::open(common).await?).await,
         Command::Health(health) => health::run(&Session::unconnected(common).await?, health).await,
+        Command::Doctor(doctor) => doctor::run(&Session::unconnected(common).await?, doctor).await,
         Command::Explain(key) => explain::run(&Session::unconnected(common).await?, key).await,
     }
 }

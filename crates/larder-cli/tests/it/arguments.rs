@@ -6,7 +6,7 @@ use larder_testing::RedisServer;
 
 use crate::{larder, run};
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["get", "a"],
     &["keys", "a*"],
     &["ttl", "a"],
@@ -14,6 +14,7 @@ const COMMANDS: [&[&str]; 8] = [
     &["invalidate", "--key", "a"],
     &["stats"],
     &["health"],
+    &["doctor"],
     &["explain", "a"],
 ];
 
