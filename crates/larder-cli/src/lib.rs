@@ -20,7 +20,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | not done: one line on standard error says why. Also if `get` finds no value, and if `health` is not well |
+//! | 1 | not done: one line on standard error says why. Also if `get` finds no value, if `health` is not well, and if `doctor` finds the server not fit or cannot reach it |
 //! | 2 | the arguments are wrong |
 //!
 //! # JSON
@@ -38,6 +38,7 @@
 //! | `invalidate --dry-run` | `dry_run` (`true`), `targets` (a list of `target`, `keys`), `keys`, `exact` (whether all could be counted) |
 //! | `stats` | `namespace`; `processes` with `count`, `unreadable`, `requests`, `hits`, `hit_rate`, `figures` (the fields of `larder::Stats`); `server` with `version`, `mode`, `run_id`, `uptime_seconds`, `keys`, `used_bytes`, `max_bytes` (0 for no limit), `eviction_policy`, `hits`, `misses`, `hit_rate`, `evicted`, `expired`, `clients` |
 //! | `health` | `healthy`, `namespace`, `checks` (a list of `check`, `ok`, `ms`, `error`) |
+//! | `doctor` | `fit`, `findings` (a list of `check`, `grade`, `found`, `todo`; a grade is `ok`, `advice`, `warning` or `failure`, and the last two mean not fit), `ping_us` (`count`, `p50`, `p99`, `max`) |
 //!
 //! An *entry* has `key` (canonical) and `found`, and if it was found:
 //!

@@ -58,6 +58,12 @@ Examples:
   larder -n shop health --ping-only
   larder -n shop --json health || echo 'the cache needs attention'";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  larder doctor
+  larder --redis redis://cache.internal:6379 doctor --pings 10000
+  larder --json doctor | jq '.findings[] | select(.grade != \"ok\")'";
+
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   larder -n shop explain user:7
@@ -127,6 +133,9 @@ pub(crate) enum Command {
     /// Connects, then writes, reads, compares and deletes a value of its own; exit code 0 or 1
     #[command(after_help = HEALTH_EXAMPLES)]
     Health(HealthOptions),
+    /// Judges whether the server is set up as a cache and what to change; exit code 1 if it is not fit
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorOptions),
     /// Says what stands under a key, and whether a read of it would be a hit
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(OneKey),
@@ -238,6 +247,13 @@ pub(crate) struct HealthOptions {
     /// Writes nothing: for a user who may only read
     #[arg(long)]
     pub(crate) ping_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// How many pings are timed, one after the other
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) pings: u32,
 }
 
 #[cfg(test)]

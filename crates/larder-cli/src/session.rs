@@ -124,7 +124,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Does not touch the network.
+    /// Does not touch the network: a command checks its arguments with it before it connects.
     pub(crate) async fn unconnected(common: &Common) -> Result<Self> {
         let names = Names::of(&common.namespace).await?;
         let config = RedisConfig::builder()
@@ -138,7 +138,8 @@ impl Session {
         Ok(Self { redis: Arc::new(redis), names, address, deadline: common.deadline })
     }
 
-    async fn connect(&self) -> Result<()> {
+    /// Makes sure that the server answers.
+    pub(crate) async fn connect(&self) -> Result<()> {
         larder_core::Backend::ping(&*self.redis).await.map_err(|error| self.failed(&error))
     }
 

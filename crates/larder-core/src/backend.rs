@@ -220,6 +220,28 @@ pub struct ServerFigures {
     pub misses: Option<u64>,
     /// Connected clients.
     pub clients: Option<u64>,
+    /// Clients that wait in a blocking call.
+    pub blocked_clients: Option<u64>,
+    /// Connections refused since the start because there were too many.
+    pub rejected_connections: Option<u64>,
+    /// Valkey's own version; it calls itself an older Redis in `version`.
+    pub valkey_version: Option<String>,
+    /// Whether the server still reads its data from disk, and answers no command meanwhile.
+    pub loading: Option<bool>,
+    /// Whether every write goes to an append-only file.
+    pub append_only: Option<bool>,
+    /// Whether the last snapshot was written; a server that fails to write one may refuse writes.
+    pub snapshot_ok: Option<bool>,
+    /// Memory that the process holds, in percent of `used_bytes`.
+    pub fragmentation_percent: Option<u64>,
+    /// `master` or `slave`, as the server says it.
+    pub role: Option<String>,
+    /// Of a replica, whether it hears its primary.
+    pub primary_link_up: Option<bool>,
+    /// Replicas that are connected.
+    pub replicas: Option<u64>,
+    /// Keys of all databases that never expire.
+    pub keys_without_ttl: Option<u64>,
 }
 
 impl dyn Backend {

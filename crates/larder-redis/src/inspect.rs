@@ -47,7 +47,42 @@ fn parse(info: &str) -> ServerFigures {
     figures.hits = number("keyspace_hits");
     figures.misses = number("keyspace_misses");
     figures.clients = number("connected_clients");
+    figures.blocked_clients = number("blocked_clients");
+    figures.rejected_connections = number("rejected_connections");
+    figures.valkey_version = text("valkey_version");
+    figures.loading = number("loading").map(|loading| loading != 0);
+    figures.append_only = number("aof_enabled").map(|enabled| enabled != 0);
+    figures.snapshot_ok = text("rdb_last_bgsave_status").map(|status| status == "ok");
+    figures.fragmentation_percent = fields.get("mem_fragmentation_ratio").and_then(|ratio| percent(ratio));
+    figures.role = text("role");
+    figures.primary_link_up = text("master_link_status").map(|status| status == "up");
+    figures.replicas = number("connected_slaves");
+    figures.keys_without_ttl = keys_without_ttl(&fields);
     figures
+}
+
+/// `1.25` is 125; exact, as the server writes two decimals.
+fn percent(ratio: &str) -> Option<u64> {
+    let (whole, hundredths) = ratio.split_once('.')?;
+    let hundredths = u64::from_str(hundredths).ok().filter(|_| hundredths.len() == 2)?;
+    u64::from_str(whole).ok()?.checked_mul(100)?.checked_add(hundredths)
+}
+
+/// Sums lines such as `db0:keys=3,expires=1,avg_ttl=0`. A server without keys has none, which is 0.
+fn keys_without_ttl(fields: &HashMap<&str, &str>) -> Option<u64> {
+    fields.get("redis_version")?;
+    let databases = fields.iter().filter(|(name, _)| {
+        name.strip_prefix("db").is_some_and(|number| !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()))
+    });
+    let mut lasting = 0_u64;
+    for (_, counts) in databases {
+        let count = |name: &str| {
+            let mut counts = counts.split(',').filter_map(|count| count.split_once('='));
+            counts.find(|(named, _)| *named == name).and_then(|(_, count)| u64::from_str(count).ok())
+        };
+        lasting = lasting.checked_add(count("keys")?.checked_sub(count("expires")?)?)?;
+    }
+    Some(lasting)
 }
 
 #[cfg(test)]
@@ -62,5 +97,20 @@ mod tests {
         assert_eq!(figures.mode.as_deref(), Some("standalone"));
         assert_eq!(figures.used_bytes, Some(1024));
         assert_eq!((figures.max_bytes, figures.hits, figures.run_id), (None, None, None));
+    }
+
+    #[test]
+    fn keys_without_ttl_are_added_over_all_databases() {
+        let all = "redis_version:7.0.15\r\ndb0:keys=5,expires=2,avg_ttl=9\r\ndb12:keys=4,expires=4,avg_ttl=9\r\n";
+        assert_eq!(parse(all).keys_without_ttl, Some(3));
+        assert_eq!(parse("redis_version:7.0.15\r\n").keys_without_ttl, Some(0));
+        assert_eq!(parse("redis_version:7.0.15\r\ndb0:keys=x\r\n").keys_without_ttl, None);
+        assert_eq!(parse("").keys_without_ttl, None);
+    }
+
+    #[test]
+    fn a_ratio_is_read_in_percent() {
+        assert_eq!(parse("mem_fragmentation_ratio:1.25\r\n").fragmentation_percent, Some(125));
+        assert_eq!(parse("mem_fragmentation_ratio:nan\r\n").fragmentation_percent, None);
     }
 }

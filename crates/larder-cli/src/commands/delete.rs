@@ -12,8 +12,9 @@ use crate::{
 };
 
 pub(super) async fn run(common: &Common, options: &KeyList) -> Result<Report> {
-    let session = Session::open(common).await?;
+    let session = Session::unconnected(common).await?;
     let keys = session.names.own_keys(&options.keys, options.canonical)?;
+    session.connect().await?;
     let asked = keys.len();
     let cache = session.cache().await?;
     let carried_out = invalidate::carry_out(&session, &cache, cache.invalidate().by(Targets(vec![Target::Keys(keys)])));

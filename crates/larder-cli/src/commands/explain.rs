@@ -14,6 +14,7 @@ use crate::{
 
 pub(super) async fn run(session: &Session, options: &OneKey) -> Result<Report> {
     let key = session.names.key(&options.key, options.canonical)?;
+    session.connect().await?;
     let stored = Stored::read(session, &key).await?;
     let verdict = verdict(stored.as_ref());
     let mut document = stored.as_ref().map_or_else(|| json!({"key": key.as_str(), "found": false}), Stored::json);

@@ -18,8 +18,9 @@ pub(super) async fn run(common: &Common, options: &GetOptions) -> Result<Report>
     if options.raw && common.json {
         return Err(Usage("--raw and --json exclude each other: bytes are no JSON; leave one out".to_owned()).into());
     }
-    let session = Session::open(common).await?;
+    let session = Session::unconnected(common).await?;
     let key = session.names.key(&options.key.key, options.key.canonical)?;
+    session.connect().await?;
     let Some(stored) = Stored::read(&session, &key).await? else {
         let document = json!({"key": key.as_str(), "found": false});
         return Ok(Report::new("", document).failing(Some(format!("there is no key {key}"))));

@@ -7,7 +7,7 @@ use larder::{
     Cache, Status,
     invalidation::{Dimension, Invalidate},
 };
-use larder_core::{Tag, Target};
+use larder_core::{Pattern, Tag, Target};
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,6 +53,7 @@ pub(super) async fn run(common: &Common, options: &InvalidateOptions) -> Result<
     let names = Names::of(&common.namespace).await?;
     let canonical = if options.canonical { canonical_targets(&names, options)? } else { Vec::new() };
     check_not_empty(options)?;
+    check_patterns(options)?;
 
     let session = Session::open(common).await?;
     let cache = session.cache().await?;
@@ -94,6 +95,16 @@ fn check_not_empty(options: &InvalidateOptions) -> Result<()> {
         None => Ok(()),
         Some((option, _)) => Err(Usage(format!("{option} is empty; say what is to go")).into()),
     }
+}
+
+/// A pattern that matches everything, or is none, is refused as the cache would refuse it.
+fn check_patterns(options: &InvalidateOptions) -> Result<()> {
+    if !options.canonical {
+        for glob in &options.patterns {
+            Pattern::new(glob).map_err(|error| Usage(error.message().to_owned()))?;
+        }
+    }
+    Ok(())
 }
 
 fn named<'a>(mut invalidate: Invalidate<'a>, options: &InvalidateOptions, canonical: Vec<Target>) -> Invalidate<'a> {

@@ -17,6 +17,7 @@ use crate::{
 
 pub(super) async fn run(session: &Session, options: &KeysOptions) -> Result<Report> {
     let pattern = session.names.pattern(&options.pattern, options.canonical)?;
+    session.connect().await?;
     let limit = usize::try_from(options.limit)?;
     let mut found = matching(session, &pattern, limit, options.internal).await?;
     let truncated = found.len() > limit;

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod delete;
+mod doctor;
 mod explain;
 mod get;
 mod health;
@@ -22,12 +23,13 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let common = &options.common;
     match &options.command {
         Command::Get(get) => get::run(common, get).await,
-        Command::Keys(keys) => keys::run(&Session::open(common).await?, keys).await,
-        Command::Ttl(keys) => ttl::run(&Session::open(common).await?, keys).await,
+        Command::Keys(keys) => keys::run(&Session::unconnected(common).await?, keys).await,
+        Command::Ttl(keys) => ttl::run(&Session::unconnected(common).await?, keys).await,
         Command::Delete(keys) => delete::run(common, keys).await,
         Command::Invalidate(invalidate) => invalidate::run(common, invalidate).await,
         Command::Stats => stats::run(&Session::open(common).await?).await,
         Command::Health(health) => health::run(&Session::unconnected(common).await?, health).await,
-        Command::Explain(key) => explain::run(&Session::open(common).await?, key).await,
+        Command::Doctor(doctor) => doctor::run(&Session::unconnected(common).await?, doctor).await,
+        Command::Explain(key) => explain::run(&Session::unconnected(common).await?, key).await,
     }
 }

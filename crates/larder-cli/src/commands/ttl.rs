@@ -13,6 +13,7 @@ use crate::{
 
 pub(super) async fn run(session: &Session, options: &KeyList) -> Result<Report> {
     let keys = session.names.keys(&options.keys, options.canonical)?;
+    session.connect().await?;
     let mut lives = Vec::with_capacity(keys.len());
     for answer in session.redis.ttl_many(&keys).await {
         lives.push(answer.map_err(|error| session.failed(&error))?);

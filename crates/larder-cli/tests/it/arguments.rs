@@ -6,7 +6,7 @@ use larder_testing::RedisServer;
 
 use crate::{larder, run};
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["get", "a"],
     &["keys", "a*"],
     &["ttl", "a"],
@@ -14,6 +14,7 @@ const COMMANDS: [&[&str]; 8] = [
     &["invalidate", "--key", "a"],
     &["stats"],
     &["health"],
+    &["doctor"],
     &["explain", "a"],
 ];
 
@@ -109,6 +110,17 @@ fn wrong_arguments_end_with_2_before_any_server_is_asked() {
         (&["invalidate", "--everything"], "--yes"),
         (&["invalidate", "--tag", ""], "--tag is empty"),
         (&["keys", "a*", "--limit", "0"], "limit"),
+        (&["get", ""], "KEY is empty"),
+        (&["explain", ""], "KEY is empty"),
+        (&["ttl", "a", ""], "KEY is empty"),
+        (&["delete", ""], "KEY is empty"),
+        (&["delete", "--canonical", "other:a", "--namespace", "shop"], "outside the namespace"),
+        (&["keys", ""], "pattern"),
+        (&["invalidate", "--pattern", ""], "--pattern is empty"),
+        (&["invalidate", "--pattern", "*"], "pattern"),
+        (&["invalidate", "--pattern", "*", "--dry-run"], "pattern"),
+        (&["invalidate", "--canonical", "--pattern", "shop:*", "--namespace", "shop"], "--everything"),
+        (&["invalidate", "--canonical", "--key", "other:a", "--namespace", "shop"], "outside the namespace"),
         (&["stats", "--deadline", "2"], "500ms, 2s or 1m"),
         (&["stats", "--namespace", ":x"], "namespace"),
         (&["stats", "--namespace", ""], "namespace"),

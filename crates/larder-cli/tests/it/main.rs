@@ -1,6 +1,7 @@
 //! Tests of the program `larder` against real Redis servers.
 
 mod arguments;
+mod doctor;
 mod figures;
 mod reading;
 mod removing;

@@ -211,7 +211,6 @@ async fn a_replica_answers_reads_that_allow_it() {
     }
     let one = backend.get_many(&[key("a")], GetOptions::new().prefer_replica()).await.pop().unwrap();
     assert!(one.unwrap().is_some());
-    eprintln!("{:#?}", backend.state());
     assert_eq!(hits(primary), before.0, "the primary was not asked");
     assert!(hits(replica) - before.1 >= 5, "the replica answered");
 }
