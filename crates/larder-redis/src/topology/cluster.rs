@@ -31,6 +31,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The nodes are not asked for the layout again within this time.
 const LEAST_AGE: Duration = Duration::from_millis(50);
 
+/// Nor, for the sake of a replica, within this.
+const REPLICAS_AGE: Duration = Duration::from_secs(1);
+
+/// How often the nodes are asked though nothing seems wrong: replicas come and go unnoticed.
+pub(super) const ROUTINE: Duration = Duration::from_secs(15);
+
 #[derive(Debug)]
 pub(crate) struct Cluster {
     config: Arc<RedisConfig>,
@@ -84,9 +90,13 @@ impl Cluster {
         map.ok_or_else(|| error::unexpected("cluster_slots", "the layout of a cluster"))
     }
 
-    pub(super) async fn route(&self, call: Call<'_>) -> Result<Route> {
+    pub(super) async fn route(self: &Arc<Self>, call: Call<'_>) -> Result<Route> {
         let (map, slot) = (self.map().await?, slot_of(call.key));
         let replica = if call.replica { map.replica(slot) } else { None };
+        if call.replica && replica.is_none() {
+            // There may be one by now: a new replica is not listed until it has caught up.
+            self.suspect_after(REPLICAS_AGE);
+        }
         match replica.or_else(|| map.primary(slot)) {
             Some(node) => Ok(Route::of(Arc::clone(node), call.key)),
             None => Err(unserved(call.operation, slot)),
@@ -156,8 +166,15 @@ impl Cluster {
 
     /// What is known may be wrong: the nodes are asked in the background.
     fn suspect(self: &Arc<Self>) {
-        if self.turn.try_lock().is_err() {
-            return;
+        self.suspect_after(LEAST_AGE);
+    }
+
+    /// The same, unless it was asked for within this time.
+    fn suspect_after(self: &Arc<Self>, age: Duration) {
+        let is_recent = |last: Tick| self.clock.now_precise().since(last) < age;
+        match self.turn.try_lock() {
+            Ok(last) if !last.is_some_and(is_recent) => {}
+            _ => return,
         }
         if let Ok(runtime) = Handle::try_current() {
             let cluster = Arc::clone(self);

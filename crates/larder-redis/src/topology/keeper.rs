@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{Kind, Servers};
+use super::{Kind, Servers, cluster::ROUTINE};
 use crate::node::TENDING;
 
 /// How soon the sentinels are asked again after the link to one of them was lost.
@@ -25,6 +25,16 @@ pub(super) fn start(servers: &Arc<Servers>) {
             join_all(nodes.iter().map(|node| node.tend())).await;
         }
     }));
+    if let Kind::Cluster(cluster) = &servers.kind {
+        let weak = Arc::downgrade(cluster);
+        drop(runtime.spawn(async move {
+            loop {
+                sleep(ROUTINE).await;
+                let Some(cluster) = weak.upgrade() else { return };
+                cluster.refresh().await;
+            }
+        }));
+    }
     if let Kind::Sentinel { .. } = &servers.kind {
         let weak = Arc::downgrade(servers);
         drop(runtime.spawn(async move {

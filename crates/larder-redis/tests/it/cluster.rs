@@ -204,6 +204,12 @@ async fn a_replica_answers_reads_that_allow_it() {
         info.lines().find_map(|line| line.strip_prefix("keyspace_hits:")).unwrap().trim().parse().unwrap()
     };
     let replica = cluster.replica_of(primary);
+    // A replica is listed as soon as it has told the others how far it is.
+    let read = async || {
+        let found = backend.get_many(&[key("a")], GetOptions::new().prefer_replica()).await.pop().unwrap();
+        found.map(|found| (found, hits(replica)))
+    };
+    until(read, |read| read.as_ref().is_ok_and(|(_, hits)| *hits > 0)).await.unwrap();
     let before = (hits(primary), hits(replica));
     for options in [GetOptions::new().prefer_replica(), GetOptions::new().with_ttl().prefer_replica()] {
         let found = backend.get_many(&[key("a"), key("a")], options).await;
