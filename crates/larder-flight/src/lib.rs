@@ -17,6 +17,8 @@
 
 mod fence;
 mod flight;
+mod signal;
+mod sync;
 mod table;
 
 pub use fence::Ticket;
