@@ -9,6 +9,7 @@ mod caches;
 mod codecs;
 mod contest;
 mod effort;
+mod flight;
 pub mod market;
 mod near;
 mod reasons;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{codecs, effort::Effort, near, remote, report, row::Row};
+use crate::{codecs, effort::Effort, flight, near, remote, report, row::Row};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -30,6 +30,8 @@ pub struct Options {
 enum Part {
     /// Hits in the near tier and their allocations
     Near,
+    /// Flights, alone and with many callers
+    Flight,
     /// Reads from Redis
     Remote,
     /// Reads of many keys from Redis at once
@@ -48,6 +50,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     if wanted(Part::Near) {
         rows.extend(near::run(effort)?);
+    }
+    if wanted(Part::Flight) {
+        rows.extend(flight::run(effort)?);
     }
     if wanted(Part::Remote) {
         rows.extend(remote::run(effort)?);

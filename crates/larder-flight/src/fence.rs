@@ -1,21 +1,23 @@
 //! The fence: what was asked for before an invalidation is not stored after it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use larder_core::Key;
 
-use crate::Flights;
+use crate::{Flights, signal::Signal};
 
 /// Taken before the source is asked, shown when its answer is to be stored. Dropping it gives it back.
 pub struct Ticket<T> {
     flights: Flights<T>,
     key: Key,
     sequence: u64,
+    /// The flight that the ticket was taken with.
+    flight: Option<u64>,
 }
 
 impl<T> Ticket<T> {
-    pub(crate) fn new(flights: Flights<T>, key: Key, sequence: u64) -> Self {
-        Self { flights, key, sequence }
+    pub(crate) fn new(flights: Flights<T>, key: Key, sequence: u64, flight: Option<u64>) -> Self {
+        Self { flights, key, sequence, flight }
     }
 
     /// The key that the ticket is for.
@@ -30,16 +32,17 @@ impl<T> Ticket<T> {
         self.flights.with_slot(&self.key, |slot| slot.sequence == self.sequence).unwrap_or(false)
     }
 
-    /// Stores something *new* (a loaded or written value) if the ticket is still valid, and voids every other ticket of
-    /// the key: what the others hold is older. Check, `store` and voiding are one atomic step; `store` must be short and
-    /// must not come back to the table. Answers whether it was run. The ticket itself stays valid.
+    /// Stores something *new* (a loaded or written value) if the ticket is still valid. What others hold or load is older:
+    /// their tickets are voided and their flights detached, so that who comes after a write does not wait for a load that
+    /// began before it. All this is one atomic step; `store` must be short and must not come back to the table. Answers
+    /// whether it was run. The ticket itself stays valid, and the flight that it was taken with goes on.
     pub fn commit(&mut self, store: impl FnOnce()) -> bool {
-        let sequence = self.sequence;
+        let (sequence, flight) = (self.sequence, self.flight);
         let committed = self.flights.with_slot(&self.key, |slot| {
             if slot.sequence != sequence {
                 return None;
             }
-            slot.sequence += 1;
+            slot.supersede(flight);
             store();
             Some(slot.sequence)
         });
@@ -65,8 +68,14 @@ impl<T> Ticket<T> {
         committed.unwrap_or(false)
     }
 
-    pub(crate) fn flights(&self) -> &Flights<T> {
-        &self.flights
+    /// Takes the ticket's flight out of the table: nobody joins it any more.
+    pub(crate) fn deregister(&self) {
+        self.flights.with_slot(&self.key, |slot| slot.detach(self.flight));
+    }
+
+    /// Lets those who join the ticket's flight from now on wait for another signal, unless it was detached.
+    pub(crate) fn replace_signal(&self, signal: Arc<Signal<T>>) {
+        self.flights.with_slot(&self.key, |slot| slot.replace_signal(self.flight, signal));
     }
 }
 

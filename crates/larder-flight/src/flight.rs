@@ -1,10 +1,8 @@
 //! The flight: one leader loads, everybody gets the result.
 
-use std::{any::TypeId, fmt};
+use std::{any::TypeId, fmt, future::poll_fn, mem, sync::Arc};
 
-use tokio::sync::watch;
-
-use crate::Ticket;
+use crate::{Ticket, signal::Signal};
 
 /// Flights of one key are shared only by calls that agree in this: the types of value and error, and the options that
 /// change what is loaded or where it is stored.
@@ -30,13 +28,13 @@ pub enum Join<T> {
 /// The duty to load and to finish. Dropping it unfinished sends the followers to join again.
 pub struct Leader<T> {
     ticket: Ticket<T>,
-    number: u64,
-    result: watch::Sender<Option<T>>,
+    signal: Arc<Signal<T>>,
+    landed: bool,
 }
 
 impl<T> Leader<T> {
-    pub(crate) fn new(ticket: Ticket<T>, number: u64, result: watch::Sender<Option<T>>) -> Self {
-        Self { ticket, number, result }
+    pub(crate) fn new(ticket: Ticket<T>, signal: Arc<Signal<T>>) -> Self {
+        Self { ticket, signal, landed: false }
     }
 
     /// The ticket that was taken together with the lead.
@@ -47,25 +45,31 @@ impl<T> Leader<T> {
     /// Another way to wait for this flight: for the caller whose task leads it.
     #[must_use]
     pub fn follow(&self) -> Follower<T> {
-        Follower::new(self.result.subscribe())
+        Follower::new(Arc::clone(&self.signal))
     }
 
     /// Gives a first result (a stale value, say) to those who wait now, and leads on: who comes later waits for the next
     /// one. A flight that was detached meanwhile stays detached.
     #[must_use]
     pub fn answer(mut self, result: T) -> Self {
-        let (next, receiver) = watch::channel(None);
-        self.ticket.flights().replace_result(self.ticket.key(), self.number, receiver);
-        std::mem::replace(&mut self.result, next).send_replace(Some(result));
+        let next = Arc::new(Signal::new());
+        self.ticket.replace_signal(Arc::clone(&next));
+        mem::replace(&mut self.signal, next).end(Some(result));
         self
     }
 
     /// Closes the flight and gives the result to everybody. The ticket is handed back, for what is committed after the
     /// callers have been answered.
-    pub fn finish(self, result: T) -> LeaderTicket<T> {
-        self.ticket.flights().deregister(self.ticket.key(), self.number);
-        self.result.send_replace(Some(result));
+    pub fn finish(mut self, result: T) -> LeaderTicket<T> {
+        self.land(Some(result));
         LeaderTicket(self)
+    }
+
+    /// Out of the table first, so that nobody whom the end wakes finds the flight again.
+    fn land(&mut self, result: Option<T>) {
+        self.landed = true;
+        self.ticket.deregister();
+        self.signal.end(result);
     }
 }
 
@@ -82,24 +86,28 @@ impl<T> LeaderTicket<T> {
 
 impl<T> Drop for Leader<T> {
     fn drop(&mut self) {
-        self.ticket.flights().deregister(self.ticket.key(), self.number);
+        if !self.landed {
+            self.land(None);
+        }
     }
 }
 
 impl<T> fmt::Debug for Leader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leader").field("ticket", &self.ticket).field("number", &self.number).finish()
+        f.debug_struct("Leader").field("ticket", &self.ticket).field("landed", &self.landed).finish()
     }
 }
 
 /// A caller that waits for somebody else's load.
 pub struct Follower<T> {
-    result: watch::Receiver<Option<T>>,
+    signal: Arc<Signal<T>>,
+    /// Where the signal keeps this caller's waker.
+    place: Option<usize>,
 }
 
 impl<T> Follower<T> {
-    pub(crate) fn new(result: watch::Receiver<Option<T>>) -> Self {
-        Self { result }
+    pub(crate) fn new(signal: Arc<Signal<T>>) -> Self {
+        Self { signal, place: None }
     }
 }
 
@@ -107,9 +115,15 @@ impl<T: Clone> Follower<T> {
     /// The leader's result; `None` if the leader went away without one, upon which one joins again. Dropping the future
     /// leaves the flight and its other followers alone. Needs no particular runtime.
     pub async fn wait(mut self) -> Option<T> {
-        // A result that was sent is found even if the leader has gone away since.
-        let result = self.result.wait_for(Option::is_some).await.ok()?;
-        result.clone()
+        poll_fn(|context| self.signal.poll(&mut self.place, context.waker())).await
+    }
+}
+
+impl<T> Drop for Follower<T> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.signal.leave(place);
+        }
     }
 }
 

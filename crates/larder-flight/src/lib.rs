@@ -8,7 +8,8 @@
 //! The **fence** orders loads against invalidations and writes of the same key. A [`Ticket`] is taken before the source
 //! is asked; [raising](Flights::raise) the fence voids every ticket taken before, in the same atomic step that removes
 //! the key from the store; a commit through a void ticket does nothing. Raising also *detaches* the flight: who waits
-//! keeps waiting for it, who comes later starts a new one, and so reads its own invalidation.
+//! keeps waiting for it, who comes later starts a new one, and so reads its own invalidation. Committing something new does
+//! the same to the other tickets and flights of the key, for one's own writes.
 //!
 //! Both live in one table, sharded by key, because they change together. It holds an entry only while a load, a write or
 //! a promotion of the key is under way, so its size is bounded by concurrent work and not by the number of keys.
@@ -17,6 +18,8 @@
 
 mod fence;
 mod flight;
+mod signal;
+mod sync;
 mod table;
 
 pub use fence::Ticket;

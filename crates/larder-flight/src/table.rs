@@ -1,19 +1,14 @@
 //! The table of keys that are being loaded or written right now.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    fmt,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, hash::BuildHasher, sync::Arc};
 
 use larder_core::Key;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
 
-use crate::{FlightId, Follower, Join, Leader, Ticket};
-
-const SHARDS: usize = 64;
+use crate::{
+    FlightId, Follower, Join, Leader, Ticket,
+    signal::Signal,
+    sync::{Mutex, MutexGuard, RandomState, SHARDS},
+};
 
 /// Flights and fence of one cache. Clones share the table.
 pub struct Flights<T> {
@@ -38,7 +33,7 @@ pub(crate) struct Slot<T> {
 struct Registered<T> {
     id: FlightId,
     number: u64,
-    result: watch::Receiver<Option<T>>,
+    signal: Arc<Signal<T>>,
 }
 
 impl<T> Clone for Flights<T> {
@@ -64,18 +59,18 @@ impl<T> Flights<T> {
     #[must_use]
     pub fn new() -> Self {
         let tables = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
-        Self { shards: Arc::new(Shards { hasher: RandomState::new(), tables }) }
+        Self { shards: Arc::new(Shards { hasher: RandomState::default(), tables }) }
     }
 
     /// Joins the flight of a key: leads if nobody does.
     #[must_use]
     pub fn join(&self, key: &Key, id: FlightId) -> Join<T> {
         let mut table = self.lock(key);
-        let slot = table.entry(key.clone()).or_default();
-        if let Some(flight) = slot.flights.iter().find(|flight| flight.id == id) {
-            return Join::Follow(Follower::new(flight.result.clone()));
+        let flights = table.get(key).map_or(&[][..], |slot| &slot.flights);
+        if let Some(flight) = flights.iter().find(|flight| flight.id == id) {
+            return Join::Follow(Follower::new(Arc::clone(&flight.signal)));
         }
-        Join::Lead(self.lead(key, id, slot))
+        Join::Lead(self.lead(key, id, table.entry(key.clone()).or_default()))
     }
 
     /// Opens a flight of one's own, whether or not there is one: a forced refresh. Who comes later joins this one, and
@@ -90,13 +85,13 @@ impl<T> Flights<T> {
     }
 
     fn lead(&self, key: &Key, id: FlightId, slot: &mut Slot<T>) -> Leader<T> {
-        let (sender, result) = watch::channel(None);
+        let signal = Arc::new(Signal::new());
         let number = slot.next_flight;
         slot.next_flight += 1;
-        slot.flights.push(Registered { id, number, result });
+        slot.flights.push(Registered { id, number, signal: Arc::clone(&signal) });
         slot.tickets += 1;
-        let ticket = Ticket::new(self.clone(), key.clone(), slot.sequence);
-        Leader::new(ticket, number, sender)
+        let ticket = Ticket::new(self.clone(), key.clone(), slot.sequence, Some(number));
+        Leader::new(ticket, signal)
     }
 
     /// A ticket for a write or a promotion of a key, without a flight.
@@ -105,7 +100,7 @@ impl<T> Flights<T> {
         let mut table = self.lock(key);
         let slot = table.entry(key.clone()).or_default();
         slot.tickets += 1;
-        Ticket::new(self.clone(), key.clone(), slot.sequence)
+        Ticket::new(self.clone(), key.clone(), slot.sequence, None)
     }
 
     /// Voids every ticket of the key and detaches its flights; `clear` runs in the same atomic step and should remove
@@ -113,7 +108,7 @@ impl<T> Flights<T> {
     pub fn raise<R>(&self, key: &Key, clear: impl FnOnce() -> R) -> R {
         let mut table = self.lock(key);
         if let Some(slot) = table.get_mut(key) {
-            slot.raise();
+            slot.supersede(None);
         }
         clear()
     }
@@ -125,7 +120,7 @@ impl<T> Flights<T> {
         for table in &self.shards.tables {
             for (key, slot) in table.lock().iter_mut() {
                 if concerns(key.as_str()) {
-                    slot.raise();
+                    slot.supersede(None);
                 }
             }
         }
@@ -155,24 +150,13 @@ impl<T> Flights<T> {
     }
 
     pub(crate) fn drop_ticket(&self, key: &Key) {
-        if let Entry::Occupied(mut entry) = self.lock(key).entry(key.clone()) {
-            entry.get_mut().tickets -= 1;
-            if entry.get().tickets == 0 && entry.get().flights.is_empty() {
-                entry.remove();
-            }
+        let mut table = self.lock(key);
+        let Some(slot) = table.get_mut(key) else { return };
+        slot.tickets -= 1;
+        // A registered flight has a leader, and its leader a ticket.
+        if slot.tickets == 0 {
+            table.remove(key);
         }
-    }
-
-    pub(crate) fn replace_result(&self, key: &Key, number: u64, result: watch::Receiver<Option<T>>) {
-        self.with_slot(key, |slot| {
-            if let Some(flight) = slot.flights.iter_mut().find(|flight| flight.number == number) {
-                flight.result = result;
-            }
-        });
-    }
-
-    pub(crate) fn deregister(&self, key: &Key, number: u64) {
-        self.with_slot(key, |slot| slot.flights.retain(|flight| flight.number != number));
     }
 }
 
@@ -183,8 +167,19 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    fn raise(&mut self) {
+    /// Voids every ticket and detaches every flight but this one: what the others bring is older than what comes now.
+    pub(crate) fn supersede(&mut self, but: Option<u64>) {
         self.sequence += 1;
-        self.flights.clear();
+        self.flights.retain(|registered| Some(registered.number) == but);
+    }
+
+    pub(crate) fn detach(&mut self, flight: Option<u64>) {
+        self.flights.retain(|registered| Some(registered.number) != flight);
+    }
+
+    pub(crate) fn replace_signal(&mut self, flight: Option<u64>, signal: Arc<Signal<T>>) {
+        if let Some(registered) = self.flights.iter_mut().find(|registered| Some(registered.number) == flight) {
+            registered.signal = signal;
+        }
     }
 }

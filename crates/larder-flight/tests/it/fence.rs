@@ -80,3 +80,27 @@ fn no_interleaving_of_insert_and_raise_leaves_an_old_value() {
         assert!(!stored.load(Ordering::Relaxed));
     }
 }
+
+/// A store may refuse what is written, and some calls do not read it: whoever comes after a write must not be sent to a
+/// load that began before it.
+#[tokio::test]
+async fn a_write_detaches_the_flights_that_began_before_it() {
+    let flights = Flights::<u32>::new();
+    let key = Key::new("k");
+    let mut write = flights.ticket(&key);
+    let Join::Lead(old) = flights.join(&key, id()) else { panic!("nobody else loads") };
+    let waiter = old.follow();
+    assert!(write.commit(|| ()));
+    assert!(matches!(flights.join(&key, id()), Join::Lead(_)));
+    drop(old.finish(1));
+    assert_eq!(waiter.wait().await, Some(1));
+}
+
+#[test]
+fn a_load_that_is_committed_goes_on_until_it_is_finished() {
+    let flights = Flights::<u32>::new();
+    let key = Key::new("k");
+    let Join::Lead(mut leader) = flights.join(&key, id()) else { panic!("nobody else loads") };
+    assert!(leader.ticket().commit(|| ()));
+    assert!(matches!(flights.join(&key, id()), Join::Follow(_)));
+}

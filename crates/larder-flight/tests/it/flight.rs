@@ -1,3 +1,5 @@
+use std::future::Future;
+
 use larder_core::Key;
 use larder_flight::{FlightId, Flights, Join};
 
@@ -154,4 +156,59 @@ async fn ten_thousand_callers_make_one_load() {
     }
     assert_eq!(loads.load(Ordering::Relaxed), 1);
     assert_eq!(flights.keys_at_work(), 0);
+}
+
+#[tokio::test]
+async fn a_follower_that_goes_away_is_forgotten_and_its_place_is_free() {
+    use std::{
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Wake},
+    };
+    struct Task;
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let task = Arc::new(Task);
+    let waker = Arc::clone(&task).into();
+    let poll = |waiting: &mut Pin<Box<dyn Future<Output = Option<u32>>>>| {
+        waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+    };
+    let mut staying: Pin<Box<dyn Future<Output = _>>> = Box::pin(follow(&flights, &key).wait());
+    assert!(poll(&mut staying));
+    let held = Arc::strong_count(&task);
+    for _ in 0..10 {
+        let mut leaving: Pin<Box<dyn Future<Output = _>>> = Box::pin(follow(&flights, &key).wait());
+        assert!(poll(&mut leaving) && poll(&mut leaving));
+        assert_eq!(Arc::strong_count(&task), held + 1);
+    }
+    assert_eq!(Arc::strong_count(&task), held);
+    drop(leader.finish(7));
+    assert_eq!(staying.await, Some(7));
+    assert_eq!(Arc::strong_count(&task), held - 1);
+}
+
+/// A future may be polled by another task than before: the last one is woken.
+#[tokio::test]
+async fn a_follower_that_moves_to_another_task_is_woken_there() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let mut waiting = Box::pin(follow(&flights, &key).wait());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let (moved, polled) = tokio::sync::oneshot::channel();
+    let mut moved = Some(moved);
+    let other = tokio::spawn(std::future::poll_fn(move |context| {
+        let result = waiting.as_mut().poll(context);
+        if let Some(moved) = moved.take() {
+            moved.send(()).unwrap();
+        }
+        result
+    }));
+    polled.await.unwrap();
+    drop(leader.finish(7));
+    assert_eq!(other.await.unwrap(), Some(7));
 }

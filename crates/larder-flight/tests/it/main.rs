@@ -2,6 +2,8 @@
 
 mod fence;
 mod flight;
+mod model;
+mod soak;
 
 use std::any::TypeId;
 
