@@ -110,7 +110,9 @@ impl CacheBuilder {
         self
     }
 
-    /// A remote tier in Redis, such as `redis://127.0.0.1:6379/0`. It need not be there yet. Default: none.
+    /// A remote tier in Redis: one server (`redis://127.0.0.1:6379/0`), a service that sentinels watch
+    /// (`redis-sentinel://host:26379,host:26379/0#service`) or a cluster (`redis-cluster://host:6379,host:6379`). It need
+    /// not be there yet. Details are set with `larder_redis::RedisConfig` and [`backend`](Self::backend). Default: none.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.remote = Remote::Redis(url.into());
