@@ -6,6 +6,7 @@ mod pages;
 mod processes;
 mod sharing;
 mod snippets;
+mod topologies;
 mod warming;
 
 use std::{future::Future, sync::Arc, time::Duration};
