@@ -74,7 +74,8 @@ use proc_macro::TokenStream;
 ///
 /// # Errors that callers share
 /// Each caller gets an error of its own: a clone where the type is `Clone`, else one made by `From<larder::SharedError>`
-/// (which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have); where there is neither, one caller gets it and the others load anew. A load that times out or asks for its own key is
+/// (which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have); where there is neither, one caller gets it and the others
+/// load anew, once together and then each by itself, so that none waits for more than two loads. A load that times out or asks for its own key is
 /// told through `From<larder::LoadFault>`; without that there is no time-out, the function runs uncached, and a panic
 /// goes on in the callers.
 #[proc_macro_attribute]

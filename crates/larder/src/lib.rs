@@ -80,7 +80,7 @@ pub use larder_invalidation as invalidation;
 pub use larder_macros::{KeyPart, cached, key, test};
 pub use larder_strategy::Strategy;
 pub use load_error::{ErrorSlot, LoadError, LoadFault, SharedError};
-pub use loaded::Loaded;
+pub use loaded::{Loaded, Previous};
 pub use near::Near;
 pub use outcome::{Outcome, Source};
 pub use raw::Raw;

@@ -218,13 +218,17 @@ pub struct Miss {
     key: Key,
     fresh_until: larder_core::Tick,
     patient: bool,
+    /// The function always returns a value: that there is none is no answer.
+    required: bool,
 }
 
-/// Looks into the near tier: no allocation, no lock that outlives it.
+/// Looks into the near tier: no allocation, no lock that outlives it. `optional`: the function may return that there is no
+/// value.
 #[inline]
 pub fn lookup<V: Send + Sync + 'static>(
     site: &'static Site,
     cache: Option<&Cache>,
+    optional: bool,
     render: impl FnOnce(&mut KeyBuf),
 ) -> Lookup<V> {
     on(cache, |cache| {
@@ -241,6 +245,7 @@ pub fn lookup<V: Send + Sync + 'static>(
             key: key.to_key(),
             fresh_until,
             patient: false,
+            required: !optional,
         };
         if !engine.is_enabled() || !region.strategy.tiers.uses_near() {
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
@@ -248,6 +253,9 @@ pub fn lookup<V: Send + Sync + 'static>(
         let now = engine.timer.now();
         let (entry, refresh) = match engine.near_read(key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Stale(entry) => (entry, false),
+            NearRead::Refresh(entry) if now >= entry.fresh_until && region.strategy.soft_timeout.is_some() => {
+                return Lookup::Miss(miss(larder_core::Tick::ZERO));
+            }
             NearRead::Refresh(entry) => (entry, true),
             NearRead::Miss => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
         };
@@ -255,7 +263,9 @@ pub fn lookup<V: Send + Sync + 'static>(
         let fresh_until = entry.fresh_until;
         let found = match typed::<V>(entry.value) {
             Typed::Value(value) => Some(value),
-            Typed::Absent => None,
+            Typed::Absent if optional => None,
+            // Another function's, which may return that there is no value.
+            Typed::Absent => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
             Typed::Failed(error) => {
                 region.counters.count(Event::NearHit);
                 return Lookup::Failed(error);
@@ -315,7 +325,7 @@ pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
 
 impl Miss {
     fn request<V: 'static, E: 'static>(&self, ops: &'static ValueOps, tags: Vec<Tag>) -> LoadRequest {
-        let options = ReadOptions { patient: self.patient, ..ReadOptions::default() };
+        let options = ReadOptions { patient: self.patient, required: self.required, ..ReadOptions::default() };
         self.request_with::<V, E>(ops, tags, options)
     }
 
@@ -355,7 +365,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         let request = self.request::<V, E>(ValueOps::of::<V>(), tags);
-        Slow::load(request, loader).await
+        Slow::load(request, |_| loader()).await
     }
 
     /// Loads in a task of its own; near tier only.
@@ -370,7 +380,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         let request = self.request::<V, E>(ValueOps::near::<V>(), tags);
-        Slow::load(request, loader).await
+        Slow::load(request, |_| loader()).await
     }
 
     /// Refreshes in the background; both tiers.
@@ -381,7 +391,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(loader), self.fresh_until);
+        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(|_| loader()), self.fresh_until);
     }
 
     /// Refreshes in the background; near tier only.
@@ -392,7 +402,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(loader), self.fresh_until);
+        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(|_| loader()), self.fresh_until);
     }
 
     /// Loads in the caller's task, with a loader that may borrow; both tiers.
@@ -407,7 +417,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
     {
         let request = self.request::<V, E>(ValueOps::of::<V>(), tags);
-        Slow::load_inline(request, loader).await
+        Slow::load_inline(request, |_| loader()).await
     }
 
     /// Loads in the caller's task, with a loader that may borrow; near tier only.
@@ -422,7 +432,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
     {
         let request = self.request::<V, E>(ValueOps::near::<V>(), tags);
-        Slow::load_inline(request, loader).await
+        Slow::load_inline(request, |_| loader()).await
     }
 
     /// Loads on the caller's thread, near tier only. Callers on other threads wait for it; a call from within another
@@ -436,7 +446,7 @@ impl Miss {
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        let options = ReadOptions { on_thread: true, ..ReadOptions::default() };
+        let options = ReadOptions { on_thread: true, required: self.required, ..ReadOptions::default() };
         let request = self.request_with::<V, E>(ValueOps::near::<V>(), tags, options);
         crate::call::load_sync(&request, load)
     }

@@ -6,7 +6,7 @@ use larder_core::{InvalidationSink, Key, Remaining, Result, SetOutcome, Target, 
 use larder_strategy::Strategy;
 
 use crate::{
-    Cache, CacheInfo, Cacheable, Invalidated, Loaded,
+    Cache, CacheInfo, Cacheable, Invalidated, Loaded, Previous,
     cache::{LoadedFuture, plain},
     call::{Get, Load, Place, Set, TryGet, TrySet},
     engine::{RegionState, Weigher, region_prefix},
@@ -135,11 +135,12 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
     }
 
     /// Reads a value or loads it; `.await` gives `Result<Arc<V>, LoadError<E>>`.
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named, and boxing it would cost every hit")]
     pub fn get_or_load<'a, E, F, Fut>(
         &'a self,
         key: &'a K,
         loader: F,
-    ) -> Load<'a, &'a K, V, E, impl FnOnce() -> LoadedFuture<V, E> + Send + 'static>
+    ) -> Load<'a, &'a K, V, E, impl FnOnce(Option<Previous<V>>) -> LoadedFuture<V, E> + Send + 'static>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
@@ -149,10 +150,25 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
     }
 
     /// The same for a loader that says how its value is stored.
-    pub fn get_or_load_with<'a, E, F, Fut>(&'a self, key: &'a K, loader: F) -> Load<'a, &'a K, V, E, F>
+    pub fn get_or_load_with<'a, E, F, Fut>(
+        &'a self,
+        key: &'a K,
+        loader: F,
+    ) -> Load<'a, &'a K, V, E, impl FnOnce(Option<Previous<V>>) -> Fut + Send + 'static>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        Load::new(self.place(), key, |_| loader(), ValueOps::of::<V>())
+    }
+
+    /// The same for a loader that can use the value it is to replace; see
+    /// [`Cache::get_or_revalidate`](crate::Cache::get_or_revalidate).
+    pub fn get_or_revalidate<'a, E, F, Fut>(&'a self, key: &'a K, loader: F) -> Load<'a, &'a K, V, E, F>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         Load::new(self.place(), key, loader, ValueOps::of::<V>())

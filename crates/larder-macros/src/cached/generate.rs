@@ -165,18 +165,22 @@ impl<'a> Generator<'a> {
         let ok = returns.hand_out(&quote!(__larder_found));
         let success = self.success(&quote!(__larder_outcome.map(|__larder_found| #ok)));
         let run_uncached = self.run_uncached();
+        let optional = returns.optional;
         let failure = self.failure();
+        let rounds = returns.error.is_some().then(|| quote!(let mut __larder_rounds = 0_u8;));
         let check =
             self.options.hard_timeout.as_ref().map(
                 |(name, _)| quote::quote_spanned!(name.span()=> #private::specialise::takes_load_faults::<#error>();),
             );
         quote! {
             #check
+            #rounds
             loop {
                 let __larder_cache = #cache;
                 let __larder_answer = match #private::lookup::<#value>(
                     #site(),
                     __larder_cache,
+                    #optional,
                     |__larder_key| { #render },
                 ) {
                     #private::Lookup::Found(__larder_outcome) => ::core::result::Result::Ok(__larder_outcome),

@@ -178,8 +178,13 @@ impl Generator<'_> {
                     ::core::option::Option::Some(__larder_error) => {
                         return ::core::result::Result::Err(__larder_error);
                     }
-                    // Another caller has it; this one loads anew.
+                    // Another caller has it; this one loads anew, and the second time by itself: many callers of a function
+                    // that goes on failing would else wait for one load after the other.
                     ::core::option::Option::None => {
+                        __larder_rounds += 1;
+                        if __larder_rounds > 1 {
+                            #run_uncached
+                        }
                         #private::forget_failure(#site(), __larder_cache, |__larder_key| { #render });
                         continue;
                     }

@@ -53,6 +53,12 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
         self
     }
 
+    /// How long the read waits for the remote tier at most, where that is less than the strategy's `remote_deadline`.
+    pub fn deadline(mut self, limit: std::time::Duration) -> Self {
+        self.options.deadline = Some(limit);
+        self
+    }
+
     /// The value, or this one if there is none.
     pub async fn or(self, default: V) -> Arc<V> {
         self.await.unwrap_or_else(|| Arc::new(default))
@@ -218,7 +224,8 @@ impl<'a, K: ToKey + Send + 'a, V: Send + Sync + 'static> IntoFuture for TryGet<'
     type Output = Result<Option<Arc<V>>>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
+        self.0.options.tells = true;
         let near = self.0.near();
         Box::pin(async move {
             match near {

@@ -2,7 +2,10 @@
 
 mod background;
 mod bulk;
+mod fill;
 mod lead;
+mod led;
+mod loads;
 mod near_read;
 mod read_path;
 mod region_state;
@@ -33,7 +36,9 @@ use parking_lot::Mutex;
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
     bulk::tally,
-    lead::{Fault, FlightResult, Landed, LoadedAny, Loader, found},
+    lead::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
+    led::{AtHand, Led, found},
+    loads::{LoadSlot, Loads},
     near_read::{Meta, NearRead, answer, judge, provenance},
     read_path::{LoadRequest, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
@@ -65,6 +70,9 @@ pub(crate) struct Engine {
     pub(crate) coherence: Coherence,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) warned: AtomicBool,
+    pub(crate) loads: Loads,
+    /// The source of jitter, of early refreshes and of the pauses between polls.
+    randomness: Mutex<fastrand::Rng>,
     pub(crate) last_fault: Mutex<Option<(Tick, Error)>>,
     /// Upkeep and bus; they end with the cache.
     pub(crate) tasks: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -72,7 +80,7 @@ pub(crate) struct Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.tasks.get_mut().drain(..).for_each(|task| task.abort());
+        self.end_tasks();
     }
 }
 
@@ -87,6 +95,9 @@ pub(crate) struct Parts {
     pub(crate) coherence: Coherence,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) enabled: bool,
+    pub(crate) max_background_loads: usize,
+    /// `None`: by chance.
+    pub(crate) seed: Option<u64>,
 }
 
 impl Engine {
@@ -109,10 +120,22 @@ impl Engine {
             coherence: parts.coherence,
             warn_below_hit_rate: parts.warn_below_hit_rate,
             warned: AtomicBool::new(false),
+            loads: Loads::new(parts.max_background_loads),
+            randomness: Mutex::new(parts.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             last_fault: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
             prefix: parts.prefix,
         }))
+    }
+
+    /// Ends upkeep and bus.
+    pub(crate) fn end_tasks(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+    }
+
+    /// A source of randomness for one decision.
+    pub(crate) fn rng(&self) -> fastrand::Rng {
+        self.randomness.lock().fork()
     }
 
     #[inline]
@@ -272,7 +295,14 @@ impl Engine {
 
     /// Drops one key, and fences what is under way for it.
     pub(crate) fn forget(&self, key: &Key) -> bool {
+        // The value is dropped outside the fence's lock.
         self.flights.raise(key, || self.near.remove(key.as_str())).is_some()
+    }
+
+    pub(crate) fn forget_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
+        for key in keys {
+            self.forget(key);
+        }
     }
 }
 

@@ -232,7 +232,7 @@ static PLAIN: Site = Site::new(|| SiteSpec {
 });
 
 fn missed(cache: &Cache, key: &str) -> Miss {
-    match lookup::<u32>(&PLAIN, Some(cache), |buffer| buffer.push_raw(key)) {
+    match lookup::<u32>(&PLAIN, Some(cache), false, |buffer| buffer.push_raw(key)) {
         Lookup::Miss(miss) => miss,
         other => panic!("{other:?}"),
     }
