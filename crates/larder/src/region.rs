@@ -1,6 +1,6 @@
 //! A typed view of the keys below a prefix, with a policy of its own.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use larder_core::{InvalidationSink, Key, Remaining, Result, SetOutcome, Target, ToKey, Ttl};
 use larder_strategy::Strategy;
@@ -8,7 +8,7 @@ use larder_strategy::Strategy;
 use crate::{
     Cache, CacheInfo, Cacheable, Invalidated, Loaded, Previous,
     cache::{LoadedFuture, plain},
-    call::{Get, Load, Place, Set, TryGet, TrySet},
+    call::{BatchFuture, Get, Load, LoadMany, Place, Set, TryGet, TrySet, batch},
     engine::{RegionState, Weigher, region_prefix},
     value::ValueOps,
 };
@@ -172,6 +172,23 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         Load::new(self.place(), key, loader, ValueOps::of::<V>())
+    }
+
+    /// Reads many values, and loads those that are missing with one call; see
+    /// [`Cache::get_or_load_many`](crate::Cache::get_or_load_many).
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named")]
+    pub fn get_or_load_many<'a, E, F, Fut>(
+        &'a self,
+        keys: impl IntoIterator<Item = K>,
+        loader: F,
+    ) -> LoadMany<'a, K, V, E, impl FnOnce(Vec<K>) -> BatchFuture<K, V, E> + Clone + Send + Sync + 'static>
+    where
+        K: Clone + Eq + Hash + Send + Sync + Sized + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<K, V>, E>> + Send + 'static,
+    {
+        LoadMany::new(self.place(), keys.into_iter().collect(), batch(loader), ValueOps::of::<V>())
     }
 
     /// How long a key has left.

@@ -60,7 +60,7 @@ impl Generator<'_> {
     }
 
     /// Without a way to tell a time-out there is none.
-    fn patience(&self, miss: &TokenStream) -> TokenStream {
+    pub(super) fn patience(&self, miss: &TokenStream) -> TokenStream {
         if self.options.hard_timeout.is_some() {
             return quote!(#miss);
         }
@@ -99,7 +99,7 @@ impl Generator<'_> {
         self.loaded(&call)
     }
 
-    fn cloned_arguments(&self) -> Vec<TokenStream> {
+    pub(super) fn cloned_arguments(&self) -> Vec<TokenStream> {
         let arguments = self.signature.arguments.iter().map(|argument| {
             let name = &argument.name;
             match argument.ty {

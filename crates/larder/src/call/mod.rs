@@ -4,6 +4,7 @@
 
 mod get;
 mod load;
+mod many;
 mod set;
 mod sync;
 
@@ -16,9 +17,14 @@ use larder_memory::AnyValue;
 pub use self::{
     get::{Get, GetFuture, TryGet},
     load::{Load, LoadFuture, LoadOutcome},
+    many::{BatchFuture, BatchOf, LoadMany, ManyAnswer},
     set::{Set, TrySet},
 };
-pub(crate) use self::{load::load_optional, sync::load_sync};
+pub(crate) use self::{
+    load::load_optional,
+    many::{erase as erase_batch, load_many, plain as batch},
+    sync::load_sync,
+};
 use crate::{
     Cache, Loaded,
     engine::{LoadRequest, LoadedAny, Loader, NearRead, ReadOptions, RegionState},

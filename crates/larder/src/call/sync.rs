@@ -87,7 +87,10 @@ where
         request.count_load(cost);
         match result {
             Ok(loaded) => drop(led.store(erase_loaded(loaded), How { guard: None, cost, unverified: false })),
-            Err(error) => led.fail(Fault::Loader(Arc::new(error))),
+            Err(error) => {
+                request.region.counters.count(Event::LoadError);
+                led.fail(Fault::Loader(Arc::new(error)));
+            }
         }
     }
     let landed = futures_executor::block_on(follower.wait());

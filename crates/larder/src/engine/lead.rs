@@ -126,6 +126,7 @@ pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: L
         Brought::Left => led.leave(),
         Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
         Brought::Loaded(Err(fault), how) => {
+            request.region.counters.count(Event::LoadError);
             led.fail(fault);
             if let Some(guard) = how.guard {
                 guard.release().await;

@@ -155,7 +155,6 @@ impl Led {
     /// Answers the callers of a load that failed: a stale value where the strategy allows it, else the error, which is
     /// remembered if the strategy says so.
     pub(crate) fn fail(mut self, fault: Fault) {
-        self.request.region.counters.count(Event::LoadError);
         crate::events::load_failed(&self.request.key, &fault);
         let safe = self.request.region.strategy.fail_safe;
         if let Some(at_hand) = &self.at_hand {

@@ -1,6 +1,7 @@
 //! The engine: one cache's tiers, flights, tags and figures, without the types of its values.
 
 mod background;
+mod batch;
 mod bulk;
 mod fill;
 mod lead;
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
+    batch::{Answers, BatchLoader, BatchRequest},
     bulk::tally,
     lead::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
     led::{AtHand, Led, found},

@@ -126,11 +126,16 @@ impl LoadRequest {
     /// and where the strategy or the call allows it in place of a fault.
     pub(crate) async fn load(self, loader: Loader<'static>) -> FlightResult {
         let at_hand = self.at_hand();
-        let region = Arc::clone(&self.region);
-        let (engine, allows) = (Arc::clone(&self.engine), self.options.allow_stale);
+        let request = self.clone();
         let result = self.join(loader, at_hand.as_ref()).await;
+        request.or_at_hand(result, at_hand)
+    }
+
+    /// A result, or what is at hand in place of a fault, where that may be served.
+    pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<AtHand>) -> FlightResult {
+        let (safe, now) = (self.region.strategy.fail_safe, self.engine.timer.now());
         match (result, at_hand) {
-            (Err(_), Some(at_hand)) if allows || at_hand.is_safe(region.strategy.fail_safe, engine.timer.now()) => {
+            (Err(_), Some(at_hand)) if self.options.allow_stale || at_hand.is_safe(safe, now) => {
                 Ok(Outcome { stale: true, ..at_hand.outcome })
             }
             (result, _) => result,
@@ -246,7 +251,7 @@ impl LoadRequest {
     }
 
     /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
-    fn deadline(&self) -> Option<Tick> {
+    pub(crate) fn deadline(&self) -> Option<Tick> {
         let hard = self.wait_limit(self.region.strategy.hard_timeout);
         let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
         hard.into_iter().chain(own).min()
@@ -261,6 +266,24 @@ impl LoadRequest {
     fn count_coalesced(&self, follows: bool, waited: &Waited) {
         if follows && !matches!(waited, Waited::Again) {
             self.region.counters.count(Event::Coalesced);
+        }
+    }
+
+    /// Waits for the flight of one key of a batch; `None`: it is to be joined again.
+    pub(crate) async fn answer_of(
+        &self,
+        follower: Follower<Landed>,
+        deadline: Option<Tick>,
+        came: u64,
+        follows: bool,
+    ) -> Option<FlightResult> {
+        let waited = self.wait(follower, deadline, came).await;
+        self.count_coalesced(follows, &waited);
+        match waited {
+            Waited::Result(result) => Some(result),
+            Waited::Again if follows => None,
+            // Its own leader went away without a result: the runtime is shutting down.
+            Waited::Again | Waited::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
         }
     }
 
@@ -326,7 +349,7 @@ impl Chain {
         Self(Some(Arc::new(link)))
     }
 
-    fn contains(&self, request: &LoadRequest) -> bool {
+    pub(crate) fn contains(&self, request: &LoadRequest) -> bool {
         let mut at = self.0.as_deref();
         while let Some(link) = at {
             if link.engine == request.engine.id && link.id == request.id && link.key == request.key {

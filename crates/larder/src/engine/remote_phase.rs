@@ -131,6 +131,11 @@ impl LoadRequest {
                 }
             }
         }
+        self.share_token(token).await
+    }
+
+    /// Loads beside another process, with its token.
+    pub(crate) async fn share_token(&self, token: Expected) -> RemotePhase {
         let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
         self.in_time(async {
             let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.tags).await?;

@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
 
 mod basics;
+mod batches;
 mod degrade;
 mod globals;
+mod leases;
 mod loads;
 mod regression;
+mod shutdown;
+mod source;
 mod stale;
 mod tiers;
+mod timeouts;
 
 use std::sync::Arc;
 
