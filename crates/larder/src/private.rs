@@ -218,7 +218,8 @@ pub struct Miss {
     cache: Cache,
     region: Arc<RegionState>,
     key: Key,
-    fresh_until: larder_core::Tick,
+    /// When the value was loaded that is to be refreshed.
+    loaded_at: larder_core::Tick,
     patient: bool,
     /// The function always returns a value: that there is none is no answer.
     required: bool,
@@ -241,11 +242,11 @@ pub fn lookup<V: Send + Sync + 'static>(
         render(&mut key);
         key.finish();
         let engine = &cache.engine;
-        let miss = |fresh_until| Miss {
+        let miss = |loaded_at| Miss {
             cache: cache.clone(),
             region: Arc::clone(region),
             key: key.to_key(),
-            fresh_until,
+            loaded_at,
             patient: false,
             required: !optional,
         };
@@ -262,7 +263,7 @@ pub fn lookup<V: Send + Sync + 'static>(
             NearRead::Miss => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
         };
         let outcome = provenance(&entry, now);
-        let fresh_until = entry.fresh_until;
+        let loaded_at = entry.meta.loaded_at;
         let found = match typed::<V>(entry.value) {
             Typed::Value(value) => Some(value),
             Typed::Absent if optional => None,
@@ -280,7 +281,7 @@ pub fn lookup<V: Send + Sync + 'static>(
         };
         count_hit(region, outcome.stale);
         let outcome = outcome.map(|()| found);
-        if refresh { Lookup::Refresh(outcome, miss(fresh_until)) } else { Lookup::Found(outcome) }
+        if refresh { Lookup::Refresh(outcome, miss(loaded_at)) } else { Lookup::Found(outcome) }
     })
 }
 
@@ -393,7 +394,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(|_| loader()), self.fresh_until);
+        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(|_| loader()), self.loaded_at);
     }
 
     /// Refreshes in the background; near tier only.
@@ -404,7 +405,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(|_| loader()), self.fresh_until);
+        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(|_| loader()), self.loaded_at);
     }
 
     /// Loads in the caller's task, with a loader that may borrow; both tiers.
@@ -483,7 +484,7 @@ impl<'k, K: Clone + Eq + Hash + Send + Sync + 'static> Batch<'k, K> {
                 cache: cache.clone(),
                 region: Arc::clone(region),
                 key: Key::from_canonical(region.prefix.as_str()),
-                fresh_until: larder_core::Tick::ZERO,
+                loaded_at: larder_core::Tick::ZERO,
                 patient: false,
                 required: false,
             };
@@ -534,6 +535,8 @@ where
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(Fault::Larder(fault)) => return Err(fault.into()),
+        // Only reads without a loader end with it, and they have other flights.
+        Err(Fault::Remote(error)) => return Err(LoadError::Panicked(error.to_string().into())),
         Err(Fault::Loader(error)) => {
             return Err(match error.downcast::<E>() {
                 Ok(error) => LoadError::Loader(error),

@@ -73,8 +73,7 @@ impl<K: ToKey + ?Sized, V: Cacheable> RegionBuilder<K, V> {
         self
     }
 
-    /// How many bytes a value takes in memory, where it has not been encoded. Called while the key is locked: it must not
-    /// use the cache.
+    /// How many bytes a value takes in memory, where it has not been encoded.
     pub fn weigher(mut self, bytes: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(move |value| value.downcast_ref::<V>().map_or(0, &bytes)));
         self

@@ -145,7 +145,7 @@ where
             };
             if let Some(entry) = entry {
                 let outcome = crate::engine::provenance(&entry, now);
-                let fresh_until = entry.fresh_until;
+                let loaded_at = entry.meta.loaded_at;
                 let found = match typed::<V>(entry.value) {
                     Typed::Value(value) => Some(Some(value)),
                     Typed::Absent if self.options.required => None,
@@ -159,7 +159,7 @@ where
                 };
                 if let Some(found) = found {
                     count_hit(region, outcome.stale);
-                    let refresh = refresh.then(|| (self.request(key.to_key()), fresh_until));
+                    let refresh = refresh.then(|| (self.request(key.to_key()), loaded_at));
                     return Near::Found(outcome.map(|()| found), refresh);
                 }
             }
@@ -188,8 +188,8 @@ where
     fn start(self) -> Started<'a, V, E> {
         match self.near() {
             Near::Found(outcome, refresh) => {
-                if let Some((request, fresh_until)) = refresh {
-                    request.refresh(erase(self.loader), fresh_until);
+                if let Some((request, loaded_at)) = refresh {
+                    request.refresh(erase(self.loader), loaded_at);
                 }
                 Started::Ready(Ok(outcome))
             }

@@ -124,7 +124,7 @@ impl BatchRequest {
                 continue;
             }
             if refresh {
-                refreshes.push((place, entry.fresh_until));
+                refreshes.push((place, entry.meta.loaded_at));
             }
             results[place] = Some(found(&entry.value, super::answer(&entry, now)));
         }
@@ -139,13 +139,13 @@ impl BatchRequest {
         }
         let Some(slot) = LoadSlot::background(engine) else { return };
         let mut led = Vec::new();
-        for (place, fresh_until) in due {
+        for (place, loaded_at) in due {
             let request = self.at(place);
             if Chain::current().contains(&request) {
                 continue;
             }
             if let Join::Lead(leader) = engine.flights.join(&request.key, request.id) {
-                led.push((place, leader, Some(fresh_until)));
+                led.push((place, leader, Some(loaded_at)));
             }
         }
         if !led.is_empty() {

@@ -61,6 +61,11 @@ impl Landed {
         (!outdated).then_some(self.result)
     }
 
+    /// A result of a read that had no loader.
+    pub(crate) fn read(result: FlightResult, began: u64, tags: Option<TagCells>) -> Self {
+        Self { result, began, tags, required: false }
+    }
+
     /// Whether this is another call's "there is none", which is no answer where there must be a value.
     pub(crate) fn leaves_out(&self, required: bool) -> bool {
         let absent = self.result.as_ref().is_ok_and(|outcome| outcome.value.is::<Absent>());
@@ -73,6 +78,8 @@ impl Landed {
 pub(crate) enum Fault {
     Loader(AnyError),
     Larder(LoadFault),
+    /// Of a read without a loader: the remote tier failed.
+    Remote(larder_core::Error),
 }
 
 /// What a loader returned, without its type.
@@ -87,7 +94,7 @@ pub(crate) struct LoadedAny {
 pub(crate) type Loader<'a> =
     Box<dyn FnOnce(Option<PreviousAny>) -> BoxFuture<'a, Result<LoadedAny, AnyError>> + Send + 'a>;
 
-/// Leads a flight to its end. `refresh_of` is the fresh-until of the near entry that is being refreshed.
+/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed.
 pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: Loader<'_>, refresh_of: Option<Tick>) {
     let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
     let request = led.request.clone();

@@ -9,8 +9,8 @@ use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
 use super::{
-    Encoded, Engine, Fault, FlightResult, Landed, LoadRequest, LoadedAny, Meta, NearLife, NearRead, answer, lead::How,
-    remote::RemoteEntry,
+    Encoded, Engine, Fault, FlightResult, Landed, LoadRequest, LoadedAny, Meta, NearLife, NearRead, Served, answer,
+    lead::How, remote::RemoteEntry,
 };
 use crate::{
     loaded::PreviousAny,
@@ -58,6 +58,8 @@ pub(crate) struct Led {
     /// Where the epochs of the tags stood when it began.
     began: u64,
     pub(crate) at_hand: Option<AtHand>,
+    /// Only held.
+    served: Option<Served>,
 }
 
 impl Led {
@@ -65,7 +67,7 @@ impl Led {
     pub(crate) fn begin(request: LoadRequest, leader: Leader<Landed>, refresh_of: Option<Tick>) -> Option<Self> {
         // Taken before anything is asked, as the flight's ticket was: an invalidation from here on fences the result.
         let began = request.engine.tags.epoch();
-        let mut led = Self { request, leader, began, at_hand: None };
+        let mut led = Self { request, leader, began, at_hand: None, served: None };
         let Self { request, .. } = &led;
         if !request.reads_near() {
             return Some(led);
@@ -111,10 +113,15 @@ impl Led {
         self.request.promote(self.leader.ticket(), entry, self.began)
     }
 
-    /// Answers those who wait now with what is at hand, and leads on.
+    /// Answers those who wait now with what is at hand, and leads on. Who comes later finds it in the near tier, or, where
+    /// that is not used, beside the flight.
     pub(crate) fn answer(mut self) -> Self {
         if let Some(AtHand { outcome, tags, .. }) = &self.at_hand {
             let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
+            if !self.request.reads_near() {
+                let Self { request, leader, .. } = &mut self;
+                self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, landed.clone()));
+            }
             self.leader = self.leader.answer(landed);
         }
         self
@@ -213,7 +220,7 @@ impl Pending {
 
 /// Whether a fresh near entry spares the load: not a forced one, and for a refresh only one that is newer.
 fn takes(entry: &NearEntry<Meta>, request: &LoadRequest, refresh_of: Option<Tick>) -> bool {
-    let newer = refresh_of.is_none_or(|fresh_until| entry.fresh_until > fresh_until);
+    let newer = refresh_of.is_none_or(|loaded_at| entry.meta.loaded_at > loaded_at);
     newer && !request.options.force_refresh && request.accepts(&entry.value)
 }
 

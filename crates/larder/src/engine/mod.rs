@@ -12,6 +12,7 @@ mod read_path;
 mod region_state;
 mod remote;
 mod remote_phase;
+mod serving;
 mod write_path;
 
 use std::{
@@ -42,9 +43,10 @@ pub(crate) use self::{
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
     near_read::{Meta, NearRead, answer, judge, provenance},
-    read_path::{LoadRequest, ReadOptions},
+    read_path::{LoadRequest, NoLoader, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
+    serving::{Served, Serving},
     write_path::Write,
 };
 use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};
@@ -73,6 +75,7 @@ pub(crate) struct Engine {
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) warned: AtomicBool,
     pub(crate) loads: Loads,
+    pub(crate) serving: Serving,
     /// The source of jitter, of early refreshes and of the pauses between polls.
     randomness: Mutex<fastrand::Rng>,
     pub(crate) last_fault: Mutex<Option<(Tick, Error)>>,
@@ -122,6 +125,7 @@ impl Engine {
             coherence: parts.coherence,
             warn_below_hit_rate: parts.warn_below_hit_rate,
             warned: AtomicBool::new(false),
+            serving: Serving::default(),
             loads: Loads::new(parts.max_background_loads),
             randomness: Mutex::new(parts.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             last_fault: Mutex::new(None),
@@ -292,13 +296,16 @@ impl Engine {
     /// Drops what this process remembers of the keys that are named, and fences what is under way.
     pub(crate) fn forget_where(&self, concerns: impl Fn(&str) -> bool) -> u64 {
         self.flights.raise_where(&concerns);
+        self.serving.forget(|key| concerns(key.as_str()));
         self.near.retain(|key, _| !concerns(key))
     }
 
     /// Drops one key, and fences what is under way for it.
     pub(crate) fn forget(&self, key: &Key) -> bool {
         // The value is dropped outside the fence's lock.
-        self.flights.raise(key, || self.near.remove(key.as_str())).is_some()
+        let removed = self.flights.raise(key, || self.near.remove(key.as_str()));
+        self.serving.forget(|other| other == key);
+        removed.is_some()
     }
 
     pub(crate) fn forget_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {

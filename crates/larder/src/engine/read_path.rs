@@ -10,7 +10,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
-use larder_core::{Key, Tag, Tick, check_tags};
+use larder_core::{ErrorKind, Key, Tag, Tick, check_tags};
 use larder_flight::{FlightId, Follower, Join, Leader};
 use larder_memory::AnyValue;
 
@@ -239,14 +239,14 @@ impl LoadRequest {
     }
 
     /// Refreshes an entry in the background, unless somebody does already or too many loads go on there: then a later hit
-    /// tries again. `fresh_until` is the near entry's.
-    pub(crate) fn refresh(self, loader: Loader<'static>, fresh_until: Tick) {
+    /// tries again. `loaded_at` is the near entry's.
+    pub(crate) fn refresh(self, loader: Loader<'static>, loaded_at: Tick) {
         if Chain::current().contains(&self) || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Some(slot) = LoadSlot::background(&self.engine) else { return };
         if let Join::Lead(leader) = self.engine.flights.join(&self.key, self.id) {
-            spawn(self, leader, loader, Some(fresh_until), slot);
+            spawn(self, leader, loader, Some(loaded_at), slot);
         }
     }
 
@@ -269,6 +269,15 @@ impl LoadRequest {
         }
     }
 
+    /// What a flight that goes on has answered to others; only where the near tier does not have it.
+    fn served(&self, came: u64) -> Option<FlightResult> {
+        if self.reads_near() || self.options.force_refresh || self.soft_timeout().is_some() {
+            return None;
+        }
+        let landed = self.engine.serving.of(&self.key, self.id)?;
+        if landed.leaves_out(self.options.required) { None } else { landed.at(came) }
+    }
+
     /// Waits for the flight of one key of a batch; `None`: it is to be joined again.
     pub(crate) async fn answer_of(
         &self,
@@ -288,6 +297,9 @@ impl LoadRequest {
     }
 
     async fn wait(&self, follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
+        if let Some(result) = self.served(came) {
+            return Waited::Result(result);
+        }
         let result = match deadline {
             None => follower.wait().await,
             Some(deadline) => tokio::select! {
@@ -380,25 +392,55 @@ impl LoadRequest {
         }
     }
 
-    /// Reads the remote tier without loading, and promotes what it finds.
+    /// Reads the remote tier without loading, and promotes what it finds. Reads of one key share a round trip.
     pub(crate) async fn read(&self) -> larder_core::Result<Option<Outcome<AnyValue>>> {
         let Some(remote) = self.remote() else { return Ok(None) };
-        let began = self.engine.tags.epoch();
-        let ticket = self.engine.flights.ticket(&self.key);
+        let came = self.engine.tags.epoch();
         let own = self.options.deadline.unwrap_or(Duration::MAX);
         let deadline = self.region.strategy.remote_deadline.min(own);
+        loop {
+            let landed = match self.engine.flights.join(&self.key, self.id) {
+                Join::Lead(leader) => Some(self.lead_read(remote, leader, deadline).await),
+                Join::Follow(follower) => self.engine.within(deadline, async { Ok(follower.wait().await) }).await?,
+            };
+            return match landed.and_then(|landed| landed.at(came)) {
+                Some(Ok(outcome)) => Ok((!outcome.value.is::<Nothing>()).then_some(outcome)),
+                Some(Err(Fault::Remote(error))) => Err(error),
+                // The leader went away, or what it found is older than this call.
+                _ => continue,
+            };
+        }
+    }
+
+    async fn lead_read(&self, remote: &Remote, mut leader: Leader<Landed>, deadline: Duration) -> Landed {
+        let began = self.engine.tags.epoch();
         let read = async {
             let key = std::slice::from_ref(&self.key);
             let found = remote.read_many(key, &self.region, self.ops, self.options.tells).await;
             found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
         };
-        match self.engine.within(deadline, read).await {
-            Ok(Stored::Entry(entry)) => Ok(Some(self.promote(&ticket, &entry, began))),
-            Ok(_) => Ok(None),
+        let landed = match self.engine.within(deadline, read).await {
+            Ok(Stored::Entry(entry)) => {
+                let outcome = self.promote(leader.ticket(), &entry, began);
+                Landed::read(Ok(outcome), began, self.engine.tags.cells(&entry.tags))
+            }
+            Ok(_) => Landed::read(Ok(Outcome::loaded(Arc::new(Nothing) as AnyValue)), began, None),
             Err(error) => {
                 self.engine.remote_fault(&self.region, Some(&self.key), &error);
-                Err(error)
+                if error.kind() == ErrorKind::Timeout && deadline < self.region.strategy.remote_deadline {
+                    // This call's haste is not the others'.
+                    return Landed::read(Err(Fault::Remote(error)), began, None);
+                }
+                Landed::read(Err(Fault::Remote(error)), began, None)
             }
-        }
+        };
+        drop(leader.finish(landed.clone()));
+        landed
     }
 }
+
+/// Nothing stands in the remote tier.
+struct Nothing;
+
+/// What reads without a loader have in place of its error's type.
+pub(crate) enum NoLoader {}

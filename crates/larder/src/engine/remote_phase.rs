@@ -17,7 +17,8 @@ use crate::{
     value::Absent,
 };
 
-/// Entries of another process are only worth taking in an early refresh if they outlive one's own by this much.
+/// An entry of the remote tier was loaded after the near one if it is younger by this much: one load's two entries are
+/// written one after the other.
 const NEWER_BY: Duration = Duration::from_millis(20);
 
 /// How often what was found while a key was being claimed is judged anew before the load goes on without a token.
@@ -107,7 +108,8 @@ impl LoadRequest {
             let ground = living(&entry);
             return Considered::Claim(refresh_of.is_none().then_some(entry), ground);
         }
-        let newer = |own: Tick| self.engine.timer.now() + entry.fresh_for > own + NEWER_BY;
+        // By when it was loaded: the near copy's deadlines may have been cut short.
+        let newer = |loaded_at: Tick| self.engine.timer.now() - entry.age > loaded_at + NEWER_BY;
         if refresh_of.is_none_or(newer) {
             Considered::Done(RemotePhase::Fresh(entry))
         } else {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
 
+mod acceptance;
 mod basics;
 mod batches;
 mod degrade;
