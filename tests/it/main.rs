@@ -4,6 +4,7 @@ mod coherence;
 mod outage;
 mod pages;
 mod processes;
+mod round_trips;
 mod sharing;
 mod snippets;
 mod topologies;

@@ -74,6 +74,16 @@ impl FallbackBackend {
         self.shared.change(None, |gate| gate.breaker.auto(now));
     }
 
+    /// As [`get_many`](Backend::get_many), but a key for which the primary failed is an error, where that one takes it for
+    /// absent. While the primary is not asked the secondary answers here too.
+    pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        let attempts =
+            self.shared.each("get_many", keys, Remember::Never, move |primary, keys| primary.get_many(keys, options));
+        let attempts = attempts.await;
+        let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
+        self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
+    }
+
     async fn set_away(&self, item: &SetItem, error: Option<Error>) -> Result<SetOutcome> {
         let shared = &self.shared;
         let conditional = item.options.condition != Condition::Always;

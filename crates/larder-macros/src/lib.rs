@@ -63,9 +63,31 @@ use proc_macro::TokenStream;
 /// | `version = 2` | a change makes all stored entries misses |
 /// | `near` | near tier only: the value needs no serde |
 /// | `inline` | the caller runs the function itself: arguments are borrowed and need not be cloned |
+/// | `batch` | the function takes a slice of keys and returns a map: see below |
 /// | `cache = expr` | the cache to use, a `&Cache`; else the scoped, the global or the default one |
 /// | `companion = name` | the companion's name |
 /// | `crate = path` | where the `larder` crate is |
+///
+/// # Batches
+/// With `batch` the function takes a slice of keys and returns `HashMap<K, V>` or `Result<HashMap<K, V>, E>`. Each value is
+/// cached under a key of its own; the function is called once for those that are missing and that nobody else is loading.
+/// In `key` and `tags` the name of the slice stands for one of its keys. A key that the map leaves out has no value, which
+/// `cache_none` remembers. If one key fails, so does the call.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use larder::cached;
+/// #[cached(batch, key = "price:{symbols}", tags = ["symbol:{symbols}"])]
+/// async fn prices(symbols: &[String]) -> HashMap<String, u64> {
+///     symbols.iter().map(|symbol| (symbol.clone(), symbol.len() as u64)).collect()
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// prices(&["BTC".to_owned()]).await; // loads one
+/// assert_eq!(prices(&["BTC".to_owned(), "USDT".to_owned()]).await["USDT"], 4); // loads the other
+/// assert_eq!(prices::cache_info().stats.loads, 2);
+/// # }
+/// ```
 ///
 /// # Companion
 /// A function `f` gets a type of its own name with `f::cache_info()`, `f::cache_clear().await`, `f::cache_key(..)`,
@@ -74,7 +96,8 @@ use proc_macro::TokenStream;
 ///
 /// # Errors that callers share
 /// Each caller gets an error of its own: a clone where the type is `Clone`, else one made by `From<larder::SharedError>`
-/// (which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have); where there is neither, one caller gets it and the others load anew. A load that times out or asks for its own key is
+/// (which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have); where there is neither, one caller gets it and the others
+/// load anew, once together and then each by itself, so that none waits for more than two loads. A load that times out or asks for its own key is
 /// told through `From<larder::LoadFault>`; without that there is no time-out, the function runs uncached, and a panic
 /// goes on in the callers.
 #[proc_macro_attribute]

@@ -63,6 +63,13 @@ impl Strategy {
         self.plan_short(self.cache_none, rng)
     }
 
+    /// After how long an entry that another process has loaded, and that was fresh for `fresh_for` in all, is refreshed
+    /// early; counted from when it was written. `None`: not early.
+    #[must_use]
+    pub fn refresh_after(&self, fresh_for: Duration, load_cost: Duration, rng: &mut fastrand::Rng) -> Option<Duration> {
+        if is_endless(fresh_for) { None } else { self.early_refresh.sample(fresh_for, load_cost, rng) }
+    }
+
     /// How much of a plan's life the near tier may use: all of it, or [`near_ttl`](Self::near_ttl) if that is shorter.
     #[must_use]
     pub fn near_life(&self, life: Duration) -> Duration {

@@ -135,12 +135,12 @@ impl fmt::Display for CompressionChoice {
 pub enum Lease {
     /// Load too.
     Off,
-    /// Wait for the other's value up to this bound, above zero; then load too.
+    /// Wait for the other's value up to this bound, above zero; then load too. A stale entry is served meanwhile.
     Wait {
         /// The longest wait.
         bound: Duration,
     },
-    /// Serve the stale entry if there is one, else load too.
+    /// Serve the stale entry if there is one and leave the load to the other, else load too.
     ServeStale,
 }
 

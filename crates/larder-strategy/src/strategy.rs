@@ -53,8 +53,8 @@ pub struct Strategy {
     pub compress_above_bytes: usize,
     /// How long a read waits for the remote tier in all, 50 ms by default.
     pub remote_deadline: Duration,
-    /// How long a caller waits for a load while a stale entry is at hand; then it gets that one and the load goes on.
-    /// `None`: to the end.
+    /// How long a caller that finds a stale entry waits for a fresh one before it gets the stale one and the load goes
+    /// on. `None`: not at all, the stale entry is served at once.
     pub soft_timeout: Option<Duration>,
     /// How long a caller waits for a load at all, 30 s by default.
     pub hard_timeout: Duration,

@@ -18,6 +18,7 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
     place: Place<'_>,
     keys: &[K],
     ops: &'static ValueOps,
+    tells: bool,
 ) -> Result<Vec<Option<Arc<V>>>> {
     let engine = &place.cache.engine;
     let mut found: Vec<Option<Arc<V>>> = vec![None; keys.len()];
@@ -52,7 +53,7 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
         }
     }
     let keys: Vec<Key> = missing.iter().map(|(_, key)| key.clone()).collect();
-    let answers = engine.read_many(place.region, &keys, ops).await;
+    let answers = engine.read_many(place.region, &keys, ops, tells).await;
     if answers.is_err() {
         place.region.counters.add(Event::Miss, missing.len() as u64);
     }

@@ -23,6 +23,9 @@ const NEAR_BYTES: u64 = 64 << 20;
 /// Memory of the fallback: 16 MiB.
 const FALLBACK_BYTES: u64 = 16 << 20;
 
+/// Loads that nobody waits for: each holds what its loader holds.
+const MAX_BACKGROUND_LOADS: usize = 1024;
+
 /// Configures a [`Cache`]. Each setting says its default.
 #[derive(Clone)]
 #[must_use = "a cache is made by `build`"]
@@ -38,6 +41,8 @@ pub struct CacheBuilder {
     bus: bool,
     command_deadline: Option<Duration>,
     fallback_bytes: u64,
+    max_background_loads: usize,
+    seed: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -62,6 +67,8 @@ impl Default for CacheBuilder {
             bus: true,
             command_deadline: None,
             fallback_bytes: FALLBACK_BYTES,
+            max_background_loads: MAX_BACKGROUND_LOADS,
+            seed: None,
         }
     }
 }
@@ -150,6 +157,20 @@ impl CacheBuilder {
         self
     }
 
+    /// How many loads may go on that nobody waits for: refreshes, and loads whose caller went away or had waited for as
+    /// long as it would. While there are as many, no refresh begins, and a call that would have to load gets
+    /// [`Overloaded`](crate::LoadError::Overloaded), or the stale value where it may. At least 1. Default: 1024.
+    pub fn max_background_loads(mut self, loads: usize) -> Self {
+        self.max_background_loads = loads;
+        self
+    }
+
+    /// Makes jitter and early refreshes repeatable, for tests. Default: by chance.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Whether invalidations are sent to and heard from other processes, where the backend has a bus. Default: yes.
     /// Without it near entries live for the blind TTL.
     pub fn bus(mut self, bus: bool) -> Self {
@@ -228,6 +249,8 @@ impl CacheBuilder {
             strategy,
             coherence: Coherence::new(self.blind_ttl),
             warn_below_hit_rate: self.warn_below_hit_rate,
+            max_background_loads: self.max_background_loads,
+            seed: self.seed,
             enabled: !disabled_by(std::env::var(DISABLE).ok().as_deref()),
         })?;
         Ok(Cache::of(engine))
@@ -245,6 +268,12 @@ impl CacheBuilder {
             && !(0.0..=1.0).contains(&share)
         {
             return Err(Error::config("warn_below_hit_rate", format!("{share} is no share; use 0 to 1, such as 0.8")));
+        }
+        if self.max_background_loads == 0 {
+            return Err(Error::config(
+                "max_background_loads",
+                "it is 0; stale values could never be refreshed: use 1 or more",
+            ));
         }
         Ok(region_prefix("", &self.namespace))
     }

@@ -12,12 +12,15 @@ use larder_core::{Counter, Key, Pattern, Remaining, Result, Target, ToKey, Ttl};
 use larder_invalidation::Invalidate;
 
 use crate::{
-    CacheBuilder, CacheInfo, Cacheable, Invalidated, LoadError, Loaded, Near, RegionBuilder, Stats,
+    CacheBuilder, CacheInfo, Cacheable, Invalidated, LoadError, Loaded, Near, Previous, RegionBuilder, Stats,
     call::{Load, Place, Set, load_optional},
     engine::{Engine, RegionState},
     raw::{Raw, RawValue},
     value::ValueOps,
 };
+
+/// How long [`Cache::shutdown`] waits.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A cache: a typed near tier in this process and, where one is configured, a remote tier that processes share.
 ///
@@ -114,11 +117,12 @@ impl Cache {
     }
 
     /// Reads a value or loads it; `.await` gives `Result<Arc<V>, LoadError<E>>`. See [`Load`].
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named, and boxing it would cost every hit")]
     pub fn get_or_load<K, V, E, F, Fut>(
         &self,
         key: K,
         loader: F,
-    ) -> Load<'_, K, V, E, impl FnOnce() -> LoadedFuture<V, E> + Send + 'static>
+    ) -> Load<'_, K, V, E, impl FnOnce(Option<Previous<V>>) -> LoadedFuture<V, E> + Send + 'static>
     where
         K: ToKey,
         V: Cacheable,
@@ -130,12 +134,29 @@ impl Cache {
     }
 
     /// The same for a loader that says how its value is stored: TTL, tags, or not at all.
-    pub fn get_or_load_with<K, V, E, F, Fut>(&self, key: K, loader: F) -> Load<'_, K, V, E, F>
+    pub fn get_or_load_with<K, V, E, F, Fut>(
+        &self,
+        key: K,
+        loader: F,
+    ) -> Load<'_, K, V, E, impl FnOnce(Option<Previous<V>>) -> Fut + Send + 'static>
     where
         K: ToKey,
         V: Cacheable,
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
+        Load::new(self.place(), key, |_| loader(), ValueOps::of::<V>())
+    }
+
+    /// The same for a loader that can use the value it is to replace, where there is one that may still be served: it may
+    /// ask its source whether that has changed, and return [`Previous::not_modified`].
+    pub fn get_or_revalidate<K, V, E, F, Fut>(&self, key: K, loader: F) -> Load<'_, K, V, E, F>
+    where
+        K: ToKey,
+        V: Cacheable,
+        E: Send + Sync + 'static,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         Load::new(self.place(), key, loader, ValueOps::of::<V>())
@@ -157,7 +178,7 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
     {
-        let loader = move || async move { Ok(Loaded::optional(loader().await?)) };
+        let loader = move |_| async move { Ok(Loaded::optional(loader().await?)) };
         let load = Load::<_, V, E, _>::new(self.place(), key, loader, ValueOps::of::<V>());
         Ok(load_optional(load).await?.value)
     }
@@ -185,7 +206,7 @@ impl Cache {
 
     /// Reads many values: one look into the near tier, one round trip for the rest. Answers in the order of the keys.
     pub async fn get_many<K: ToKey, V: Cacheable>(&self, keys: &[K]) -> Vec<Option<Arc<V>>> {
-        crate::batch::get_many(self.place(), keys, ValueOps::of::<V>()).await.unwrap_or_else(|error| {
+        crate::batch::get_many(self.place(), keys, ValueOps::of::<V>(), false).await.unwrap_or_else(|error| {
             crate::events::degraded("get_many", &error);
             vec![None; keys.len()]
         })
@@ -196,7 +217,7 @@ impl Cache {
     /// # Errors
     /// Those of the remote tier.
     pub async fn try_get_many<K: ToKey, V: Cacheable>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
-        crate::batch::get_many(self.place(), keys, ValueOps::of::<V>()).await
+        crate::batch::get_many(self.place(), keys, ValueOps::of::<V>(), true).await
     }
 
     /// Writes many values in one round trip; answers how many were stored. `ttl` as in [`Set::ttl`]; `None` leaves it to
@@ -332,6 +353,25 @@ impl Cache {
         Invalidate::new(self)
     }
 
+    /// Ends the cache's work within 10 s: see [`shutdown_within`](Self::shutdown_within).
+    pub async fn shutdown(&self) -> usize {
+        self.shutdown_within(SHUTDOWN_LIMIT).await
+    }
+
+    /// Turns the cache off, waits until the loads under way have ended and what they loaded is stored, at most `limit`, and
+    /// aborts the rest; then the tasks of upkeep and bus end too. Answers how many loads were aborted: callers that wait for
+    /// one get [`LoadError::TimedOut`].
+    ///
+    /// Calls that come afterwards find nothing and run their loaders themselves. Dropping the future leaves the cache turned
+    /// off and the loads running. A cache that is dropped without this lets its loads run to their end, which comes after
+    /// the strategy's `max_load` at the latest.
+    pub async fn shutdown_within(&self, limit: Duration) -> usize {
+        self.set_enabled(false);
+        let aborted = self.engine.drain(limit).await;
+        self.engine.end_tasks();
+        aborted
+    }
+
     /// Adds `amount` to a counter and answers the new count. A counter that is not there starts at 0.
     ///
     /// # Errors
@@ -429,11 +469,11 @@ impl Cache {
 /// The future of a plain loader whose value is stored as the strategy says.
 pub type LoadedFuture<V, E> = futures_util::future::BoxFuture<'static, Result<Loaded<V>, E>>;
 
-pub(crate) fn plain<V, E, F, Fut>(loader: F) -> impl FnOnce() -> LoadedFuture<V, E> + Send + 'static
+pub(crate) fn plain<V, E, F, Fut>(loader: F) -> impl FnOnce(Option<Previous<V>>) -> LoadedFuture<V, E> + Send + 'static
 where
     V: Send + Sync + 'static,
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<V, E>> + Send + 'static,
 {
-    move || Box::pin(async move { loader().await.map(Loaded::new) })
+    move |_| Box::pin(async move { loader().await.map(Loaded::new) })
 }

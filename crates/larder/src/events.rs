@@ -30,6 +30,7 @@ pub(crate) fn load_failed(key: &Key, fault: &Fault) {
     let reason = match fault {
         Fault::Loader(_) => "the loader returned an error".to_owned(),
         Fault::Larder(fault) => fault.to_string(),
+        Fault::Remote(error) => error.to_string(),
     };
     event!(debug, %key, reason, "a load failed");
 }

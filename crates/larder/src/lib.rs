@@ -66,7 +66,9 @@ mod value;
 pub(crate) use __private as private;
 pub use builder::CacheBuilder;
 pub use cache::{Cache, LoadedFuture};
-pub use call::{Get, GetFuture, Load, LoadFuture, LoadOutcome, Set, TryGet, TrySet};
+pub use call::{
+    BatchFuture, BatchOf, Get, GetFuture, Load, LoadFuture, LoadMany, LoadOutcome, ManyAnswer, Set, TryGet, TrySet,
+};
 pub use explain::{Explanation, NearExplanation, RemoteExplanation};
 pub use global::{current, with_cache};
 pub use health::{Health, HealthCheck, HealthStatus, RemoteHealth};
@@ -80,7 +82,7 @@ pub use larder_invalidation as invalidation;
 pub use larder_macros::{KeyPart, cached, key, test};
 pub use larder_strategy::Strategy;
 pub use load_error::{ErrorSlot, LoadError, LoadFault, SharedError};
-pub use loaded::Loaded;
+pub use loaded::{Loaded, Previous};
 pub use near::Near;
 pub use outcome::{Outcome, Source};
 pub use raw::Raw;

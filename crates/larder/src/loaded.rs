@@ -1,8 +1,9 @@
-//! What a loader may say about the value that it loaded.
+//! What a loader may say about the value that it loaded, and what it may know of the one before.
 
 use std::{sync::Arc, time::Duration};
 
 use larder_core::Tag;
+use larder_memory::AnyValue;
 
 /// A loaded value with wishes about how it is stored. Plain loaders return the value itself.
 #[derive(Debug, Clone)]
@@ -51,5 +52,40 @@ impl<V> Loaded<V> {
     pub fn tag(mut self, tag: impl Into<Tag>) -> Self {
         self.tags.push(tag.into());
         self
+    }
+}
+
+/// The value that a load is to replace: fresh, where it is refreshed early or by force, or stale.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Previous<V> {
+    /// The value.
+    pub value: Arc<V>,
+    /// How long ago it was loaded, as far as this process knows.
+    pub age: Duration,
+    tags: Vec<Tag>,
+}
+
+impl<V> Previous<V> {
+    /// What a loader returns whose source says that the value has not changed: it begins its life anew, with the tags that
+    /// it had.
+    pub fn not_modified(self) -> Loaded<V> {
+        Loaded { tags: self.tags, ..Loaded::from_arc(self.value) }
+    }
+}
+
+/// A [`Previous`] without its type.
+#[derive(Debug, Clone)]
+pub(crate) struct PreviousAny {
+    pub(crate) value: AnyValue,
+    pub(crate) age: Duration,
+    pub(crate) tags: Vec<Tag>,
+}
+
+impl PreviousAny {
+    /// In the caller's type; `None` for the memory that there was no value.
+    pub(crate) fn typed<V: Send + Sync + 'static>(self) -> Option<Previous<V>> {
+        let value = self.value.downcast::<V>().ok()?;
+        Some(Previous { value, age: self.age, tags: self.tags })
     }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use larder_core::{Result, ToKey};
 
 use crate::{
-    Cache, Loaded,
+    Cache, Loaded, Previous,
     cache::{LoadedFuture, plain},
     call::{Get, Load, Set},
     value::ValueOps,
@@ -40,11 +40,12 @@ impl<'a> Near<'a> {
     }
 
     /// Reads a value or loads it; `.await` gives `Result<Arc<V>, LoadError<E>>`.
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named, and boxing it would cost every hit")]
     pub fn get_or_load<K, V, E, F, Fut>(
         &self,
         key: K,
         loader: F,
-    ) -> Load<'a, K, V, E, impl FnOnce() -> LoadedFuture<V, E> + Send + 'static>
+    ) -> Load<'a, K, V, E, impl FnOnce(Option<Previous<V>>) -> LoadedFuture<V, E> + Send + 'static>
     where
         K: ToKey,
         V: Send + Sync + 'static,
@@ -56,7 +57,11 @@ impl<'a> Near<'a> {
     }
 
     /// The same for a loader that says how its value is stored.
-    pub fn get_or_load_with<K, V, E, F, Fut>(&self, key: K, loader: F) -> Load<'a, K, V, E, F>
+    pub fn get_or_load_with<K, V, E, F, Fut>(
+        &self,
+        key: K,
+        loader: F,
+    ) -> Load<'a, K, V, E, impl FnOnce(Option<Previous<V>>) -> Fut + Send + 'static>
     where
         K: ToKey,
         V: Send + Sync + 'static,
@@ -64,6 +69,6 @@ impl<'a> Near<'a> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        Load::new(self.cache.place(), key, loader, ValueOps::near::<V>()).skip_remote()
+        Load::new(self.cache.place(), key, |_| loader(), ValueOps::near::<V>()).skip_remote()
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    hash::Hash,
     panic,
     sync::{
         Arc, OnceLock,
@@ -19,13 +20,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Cache, CacheInfo, Cacheable, Invalidated,
-    call::{Slow, erase, flight_id},
+    call::{Slow, erase, erase_batch, flight_id, load_many},
     engine::{Fault, FlightResult, LoadRequest, NearRead, ReadOptions, RegionState, provenance, region_prefix},
     global,
     stats::Event,
     value::{Absent, AnyError, Failed, ValueOps},
 };
 pub use crate::{
+    call::BatchOf,
     load_error::{ErrorSlot, LoadError, LoadFault, SharedError},
     loaded::Loaded,
     outcome::Outcome,
@@ -216,15 +218,20 @@ pub struct Miss {
     cache: Cache,
     region: Arc<RegionState>,
     key: Key,
-    fresh_until: larder_core::Tick,
+    /// When the value was loaded that is to be refreshed.
+    loaded_at: larder_core::Tick,
     patient: bool,
+    /// The function always returns a value: that there is none is no answer.
+    required: bool,
 }
 
-/// Looks into the near tier: no allocation, no lock that outlives it.
+/// Looks into the near tier: no allocation, no lock that outlives it. `optional`: the function may return that there is no
+/// value.
 #[inline]
 pub fn lookup<V: Send + Sync + 'static>(
     site: &'static Site,
     cache: Option<&Cache>,
+    optional: bool,
     render: impl FnOnce(&mut KeyBuf),
 ) -> Lookup<V> {
     on(cache, |cache| {
@@ -235,12 +242,13 @@ pub fn lookup<V: Send + Sync + 'static>(
         render(&mut key);
         key.finish();
         let engine = &cache.engine;
-        let miss = |fresh_until| Miss {
+        let miss = |loaded_at| Miss {
             cache: cache.clone(),
             region: Arc::clone(region),
             key: key.to_key(),
-            fresh_until,
+            loaded_at,
             patient: false,
+            required: !optional,
         };
         if !engine.is_enabled() || !region.strategy.tiers.uses_near() {
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
@@ -248,14 +256,19 @@ pub fn lookup<V: Send + Sync + 'static>(
         let now = engine.timer.now();
         let (entry, refresh) = match engine.near_read(key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Stale(entry) => (entry, false),
+            NearRead::Refresh(entry) if now >= entry.fresh_until && region.strategy.soft_timeout.is_some() => {
+                return Lookup::Miss(miss(larder_core::Tick::ZERO));
+            }
             NearRead::Refresh(entry) => (entry, true),
             NearRead::Miss => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
         };
         let outcome = provenance(&entry, now);
-        let fresh_until = entry.fresh_until;
+        let loaded_at = entry.meta.loaded_at;
         let found = match typed::<V>(entry.value) {
             Typed::Value(value) => Some(value),
-            Typed::Absent => None,
+            Typed::Absent if optional => None,
+            // Another function's, which may return that there is no value.
+            Typed::Absent => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
             Typed::Failed(error) => {
                 region.counters.count(Event::NearHit);
                 return Lookup::Failed(error);
@@ -268,7 +281,7 @@ pub fn lookup<V: Send + Sync + 'static>(
         };
         count_hit(region, outcome.stale);
         let outcome = outcome.map(|()| found);
-        if refresh { Lookup::Refresh(outcome, miss(fresh_until)) } else { Lookup::Found(outcome) }
+        if refresh { Lookup::Refresh(outcome, miss(loaded_at)) } else { Lookup::Found(outcome) }
     })
 }
 
@@ -315,7 +328,7 @@ pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
 
 impl Miss {
     fn request<V: 'static, E: 'static>(&self, ops: &'static ValueOps, tags: Vec<Tag>) -> LoadRequest {
-        let options = ReadOptions { patient: self.patient, ..ReadOptions::default() };
+        let options = ReadOptions { patient: self.patient, required: self.required, ..ReadOptions::default() };
         self.request_with::<V, E>(ops, tags, options)
     }
 
@@ -355,7 +368,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         let request = self.request::<V, E>(ValueOps::of::<V>(), tags);
-        Slow::load(request, loader).await
+        Slow::load(request, |_| loader()).await
     }
 
     /// Loads in a task of its own; near tier only.
@@ -370,7 +383,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         let request = self.request::<V, E>(ValueOps::near::<V>(), tags);
-        Slow::load(request, loader).await
+        Slow::load(request, |_| loader()).await
     }
 
     /// Refreshes in the background; both tiers.
@@ -381,7 +394,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(loader), self.fresh_until);
+        self.request::<V, E>(ValueOps::of::<V>(), tags).refresh(erase(|_| loader()), self.loaded_at);
     }
 
     /// Refreshes in the background; near tier only.
@@ -392,7 +405,7 @@ impl Miss {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(loader), self.fresh_until);
+        self.request::<V, E>(ValueOps::near::<V>(), tags).refresh(erase(|_| loader()), self.loaded_at);
     }
 
     /// Loads in the caller's task, with a loader that may borrow; both tiers.
@@ -407,7 +420,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
     {
         let request = self.request::<V, E>(ValueOps::of::<V>(), tags);
-        Slow::load_inline(request, loader).await
+        Slow::load_inline(request, |_| loader()).await
     }
 
     /// Loads in the caller's task, with a loader that may borrow; near tier only.
@@ -422,7 +435,7 @@ impl Miss {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
     {
         let request = self.request::<V, E>(ValueOps::near::<V>(), tags);
-        Slow::load_inline(request, loader).await
+        Slow::load_inline(request, |_| loader()).await
     }
 
     /// Loads on the caller's thread, near tier only. Callers on other threads wait for it; a call from within another
@@ -436,9 +449,77 @@ impl Miss {
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        let options = ReadOptions { on_thread: true, ..ReadOptions::default() };
+        let options = ReadOptions { on_thread: true, required: self.required, ..ReadOptions::default() };
         let request = self.request_with::<V, E>(ValueOps::near::<V>(), tags, options);
         crate::call::load_sync(&request, load)
+    }
+}
+
+/// A cached function's load of many keys; the keys are rendered before this returns.
+#[derive(Debug)]
+#[must_use = "nothing is loaded until it is awaited"]
+pub struct Batch<'k, K> {
+    keys: &'k [K],
+    rendered: Vec<Key>,
+    miss: Miss,
+}
+
+impl<'k, K: Clone + Eq + Hash + Send + Sync + 'static> Batch<'k, K> {
+    /// A call with these keys; `render` appends one's part of the key.
+    pub fn new(
+        site: &'static Site,
+        cache: Option<&Cache>,
+        keys: &'k [K],
+        mut render: impl FnMut(&K, &mut KeyBuf),
+    ) -> Self {
+        on(cache, |cache| {
+            let region = site.state(cache);
+            let one = |key: &K| {
+                let mut buffer = KeyBuf::with_prefix(&region.prefix);
+                render(key, &mut buffer);
+                buffer.to_key()
+            };
+            let rendered = keys.iter().map(one).collect();
+            let miss = Miss {
+                cache: cache.clone(),
+                region: Arc::clone(region),
+                key: Key::from_canonical(region.prefix.as_str()),
+                loaded_at: larder_core::Tick::ZERO,
+                patient: false,
+                required: false,
+            };
+            Self { keys, rendered, miss }
+        })
+    }
+
+    /// As [`Miss::patient`].
+    pub fn patient(mut self, patient: bool) -> Self {
+        self.miss.patient = patient;
+        self
+    }
+
+    /// Loads what is missing; both tiers.
+    pub async fn load<V, E, F, Fut>(self, loader: F) -> Vec<Answer<V, E>>
+    where
+        V: Cacheable,
+        E: Send + Sync + 'static,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<BatchOf<K, V, E>, E>> + Send + 'static,
+    {
+        let request = self.miss.request::<V, E>(ValueOps::of::<V>(), Vec::new());
+        load_many(request, self.rendered, erase_batch(self.keys, loader)).await
+    }
+
+    /// Loads what is missing; near tier only.
+    pub async fn load_near<V, E, F, Fut>(self, loader: F) -> Vec<Answer<V, E>>
+    where
+        V: Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<BatchOf<K, V, E>, E>> + Send + 'static,
+    {
+        let request = self.miss.request::<V, E>(ValueOps::near::<V>(), Vec::new());
+        load_many(request, self.rendered, erase_batch(self.keys, loader)).await
     }
 }
 
@@ -454,6 +535,8 @@ where
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(Fault::Larder(fault)) => return Err(fault.into()),
+        // Only reads without a loader end with it, and they have other flights.
+        Err(Fault::Remote(error)) => return Err(LoadError::Panicked(error.to_string().into())),
         Err(Fault::Loader(error)) => {
             return Err(match error.downcast::<E>() {
                 Ok(error) => LoadError::Loader(error),

@@ -1,14 +1,14 @@
 //! A typed view of the keys below a prefix, with a policy of its own.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use larder_core::{InvalidationSink, Key, Remaining, Result, SetOutcome, Target, ToKey, Ttl};
 use larder_strategy::Strategy;
 
 use crate::{
-    Cache, CacheInfo, Cacheable, Invalidated, Loaded,
+    Cache, CacheInfo, Cacheable, Invalidated, Loaded, Previous,
     cache::{LoadedFuture, plain},
-    call::{Get, Load, Place, Set, TryGet, TrySet},
+    call::{BatchFuture, Get, Load, LoadMany, Place, Set, TryGet, TrySet, batch},
     engine::{RegionState, Weigher, region_prefix},
     value::ValueOps,
 };
@@ -73,8 +73,7 @@ impl<K: ToKey + ?Sized, V: Cacheable> RegionBuilder<K, V> {
         self
     }
 
-    /// How many bytes a value takes in memory, where it has not been encoded. Called while the key is locked: it must not
-    /// use the cache.
+    /// How many bytes a value takes in memory, where it has not been encoded.
     pub fn weigher(mut self, bytes: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(move |value| value.downcast_ref::<V>().map_or(0, &bytes)));
         self
@@ -135,11 +134,12 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
     }
 
     /// Reads a value or loads it; `.await` gives `Result<Arc<V>, LoadError<E>>`.
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named, and boxing it would cost every hit")]
     pub fn get_or_load<'a, E, F, Fut>(
         &'a self,
         key: &'a K,
         loader: F,
-    ) -> Load<'a, &'a K, V, E, impl FnOnce() -> LoadedFuture<V, E> + Send + 'static>
+    ) -> Load<'a, &'a K, V, E, impl FnOnce(Option<Previous<V>>) -> LoadedFuture<V, E> + Send + 'static>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
@@ -149,13 +149,45 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
     }
 
     /// The same for a loader that says how its value is stored.
-    pub fn get_or_load_with<'a, E, F, Fut>(&'a self, key: &'a K, loader: F) -> Load<'a, &'a K, V, E, F>
+    pub fn get_or_load_with<'a, E, F, Fut>(
+        &'a self,
+        key: &'a K,
+        loader: F,
+    ) -> Load<'a, &'a K, V, E, impl FnOnce(Option<Previous<V>>) -> Fut + Send + 'static>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
+        Load::new(self.place(), key, |_| loader(), ValueOps::of::<V>())
+    }
+
+    /// The same for a loader that can use the value it is to replace; see
+    /// [`Cache::get_or_revalidate`](crate::Cache::get_or_revalidate).
+    pub fn get_or_revalidate<'a, E, F, Fut>(&'a self, key: &'a K, loader: F) -> Load<'a, &'a K, V, E, F>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    {
         Load::new(self.place(), key, loader, ValueOps::of::<V>())
+    }
+
+    /// Reads many values, and loads those that are missing with one call; see
+    /// [`Cache::get_or_load_many`](crate::Cache::get_or_load_many).
+    #[expect(clippy::type_complexity, reason = "the loader's type cannot be named")]
+    pub fn get_or_load_many<'a, E, F, Fut>(
+        &'a self,
+        keys: impl IntoIterator<Item = K>,
+        loader: F,
+    ) -> LoadMany<'a, K, V, E, impl FnOnce(Vec<K>) -> BatchFuture<K, V, E> + Clone + Send + Sync + 'static>
+    where
+        K: Clone + Eq + Hash + Send + Sync + Sized + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<K, V>, E>> + Send + 'static,
+    {
+        LoadMany::new(self.place(), keys.into_iter().collect(), batch(loader), ValueOps::of::<V>())
     }
 
     /// How long a key has left.

@@ -6,6 +6,24 @@ use quote::{format_ident, quote};
 use super::generate::{Generator, plain_inputs};
 
 impl Generator<'_> {
+    /// A batch's companion, with these members beside the figures.
+    pub(super) fn batch_companion(&self, members: &TokenStream) -> TokenStream {
+        if self.signature.has_self && self.options.companion.is_none() {
+            return TokenStream::new();
+        }
+        let reports = self.reports(|member| self.member(member));
+        let members = quote!(#reports #members);
+        if self.signature.has_self { members } else { self.companion_type(&members) }
+    }
+
+    /// The name of a member of the companion.
+    pub(super) fn member(&self, member: &str) -> Ident {
+        match &self.options.companion {
+            Some(name) if self.signature.has_self => format_ident!("{name}_{member}"),
+            _ => format_ident!("{member}"),
+        }
+    }
+
     pub(super) fn companion(&self) -> TokenStream {
         if self.signature.has_self { self.method_companion() } else { self.function_companion() }
     }
@@ -21,10 +39,14 @@ impl Generator<'_> {
     }
 
     fn function_companion(&self) -> TokenStream {
-        let (vis, cfgs) = (&self.function.vis, self.cfgs());
-        let name = self.options.companion.as_ref().unwrap_or(&self.function.sig.ident);
         let (reports, calls) =
             (self.reports(|member| format_ident!("{member}")), self.calls(|member| format_ident!("{member}")));
+        self.companion_type(&quote!(#reports #calls))
+    }
+
+    fn companion_type(&self, members: &TokenStream) -> TokenStream {
+        let (vis, cfgs) = (&self.function.vis, self.cfgs());
+        let name = self.options.companion.as_ref().unwrap_or(&self.function.sig.ident);
         let doc = format!("What the cache knows of [`{0}`](fn@{0}).", self.function.sig.ident);
         quote! {
             #(#cfgs)*
@@ -35,8 +57,7 @@ impl Generator<'_> {
 
             #(#cfgs)*
             impl #name {
-                #reports
-                #calls
+                #members
             }
         }
     }

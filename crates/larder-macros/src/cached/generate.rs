@@ -41,6 +41,9 @@ impl<'a> Generator<'a> {
     }
 
     pub(crate) fn tokens(&self) -> TokenStream {
+        if let Some(list) = &self.signature.list {
+            return self.batch(list);
+        }
         let (public, uncached, outcome, site) = (self.public(), self.uncached(), self.outcome(), self.site());
         let companion = self.companion();
         quote! {
@@ -84,7 +87,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The function's attributes. What a lint was expected to find is in one of two functions now, so it is allowed in both.
-    fn attributes(&self) -> Vec<Attribute> {
+    pub(super) fn attributes(&self) -> Vec<Attribute> {
         let mut attributes = self.function.attrs.clone();
         for attribute in &mut attributes {
             if let (true, Meta::List(list)) = (attribute.path().is_ident("expect"), &mut attribute.meta) {
@@ -114,7 +117,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn uncached(&self) -> TokenStream {
+    pub(super) fn uncached(&self) -> TokenStream {
         let ItemFn { sig, block, .. } = self.function;
         let cfgs = self.cfgs();
         let is_lint = |attribute: &Attribute| {
@@ -165,18 +168,22 @@ impl<'a> Generator<'a> {
         let ok = returns.hand_out(&quote!(__larder_found));
         let success = self.success(&quote!(__larder_outcome.map(|__larder_found| #ok)));
         let run_uncached = self.run_uncached();
+        let optional = returns.optional;
         let failure = self.failure();
+        let rounds = returns.error.is_some().then(|| quote!(let mut __larder_rounds = 0_u8;));
         let check =
             self.options.hard_timeout.as_ref().map(
                 |(name, _)| quote::quote_spanned!(name.span()=> #private::specialise::takes_load_faults::<#error>();),
             );
         quote! {
             #check
+            #rounds
             loop {
                 let __larder_cache = #cache;
                 let __larder_answer = match #private::lookup::<#value>(
                     #site(),
                     __larder_cache,
+                    #optional,
                     |__larder_key| { #render },
                 ) {
                     #private::Lookup::Found(__larder_outcome) => ::core::result::Result::Ok(__larder_outcome),
@@ -211,7 +218,7 @@ impl<'a> Generator<'a> {
         if self.returns.error.is_some() { quote!(::core::result::Result::Ok(#value)) } else { value.clone() }
     }
 
-    fn site(&self) -> TokenStream {
+    pub(super) fn site(&self) -> TokenStream {
         let (private, cfgs) = (&self.private, self.cfgs());
         let (site, name) = (&self.site, self.function.sig.ident.to_string());
         let region = match &self.options.region {

@@ -60,7 +60,7 @@ impl Generator<'_> {
     }
 
     /// Without a way to tell a time-out there is none.
-    fn patience(&self, miss: &TokenStream) -> TokenStream {
+    pub(super) fn patience(&self, miss: &TokenStream) -> TokenStream {
         if self.options.hard_timeout.is_some() {
             return quote!(#miss);
         }
@@ -99,7 +99,7 @@ impl Generator<'_> {
         self.loaded(&call)
     }
 
-    fn cloned_arguments(&self) -> Vec<TokenStream> {
+    pub(super) fn cloned_arguments(&self) -> Vec<TokenStream> {
         let arguments = self.signature.arguments.iter().map(|argument| {
             let name = &argument.name;
             match argument.ty {
@@ -178,8 +178,13 @@ impl Generator<'_> {
                     ::core::option::Option::Some(__larder_error) => {
                         return ::core::result::Result::Err(__larder_error);
                     }
-                    // Another caller has it; this one loads anew.
+                    // Another caller has it; this one loads anew, and the second time by itself: many callers of a function
+                    // that goes on failing would else wait for one load after the other.
                     ::core::option::Option::None => {
+                        __larder_rounds += 1;
+                        if __larder_rounds > 1 {
+                            #run_uncached
+                        }
                         #private::forget_failure(#site(), __larder_cache, |__larder_key| { #render });
                         continue;
                     }

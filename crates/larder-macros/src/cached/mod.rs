@@ -1,5 +1,6 @@
 //! `#[cached]`.
 
+mod batch;
 mod companion;
 mod generate;
 mod keys;

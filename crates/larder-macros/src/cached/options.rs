@@ -17,7 +17,7 @@ use crate::{
     template::{self, Piece},
 };
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     "strategy",
     "ttl",
     "stale",
@@ -34,6 +34,7 @@ const KNOWN: [&str; 19] = [
     "version",
     "near",
     "inline",
+    "batch",
     "cache",
     "companion",
     "crate",
@@ -66,6 +67,7 @@ pub(crate) struct Options {
     pub(crate) version: Option<Expr>,
     pub(crate) near: Option<Ident>,
     pub(crate) inline: Option<Ident>,
+    pub(crate) batch: Option<Ident>,
     pub(crate) cache: Option<Expr>,
     pub(crate) companion: Option<Ident>,
     pub(crate) krate: Option<Path>,
@@ -152,6 +154,7 @@ impl Options {
             "version" => self.version = Some(expr(&ident, value)?),
             "near" => self.near = Some(flag(ident, &value)?),
             "inline" => self.inline = Some(flag(ident, &value)?),
+            "batch" => self.batch = Some(flag(ident, &value)?),
             "cache" => self.cache = Some(expr(&ident, value)?),
             "companion" => self.companion = Some(name_of(&ident, value)?),
             "crate" => match expr(&ident, value)? {
@@ -172,6 +175,12 @@ impl Options {
     }
 
     fn check(&self, errors: &mut Errors) {
+        if let (Some(batch), Some(_)) = (&self.batch, &self.inline) {
+            errors.at(batch, "`batch` and `inline` exclude each other: callers share a batch's load");
+        }
+        if let (Some(batch), Some(_)) = (&self.batch, &self.key_fn) {
+            errors.at(batch, "`batch` needs a `key` with the list's name as the place of one key, or the default key");
+        }
         if let (Some(key), Some(_)) = (&self.key, &self.key_fn) {
             errors.at(&key.literal, "`key` and `key_fn` exclude each other: give one of them");
         }

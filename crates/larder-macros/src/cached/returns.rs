@@ -12,11 +12,13 @@ pub(crate) struct Returns {
     pub(crate) error: Option<Type>,
     pub(crate) optional: bool,
     pub(crate) shared: bool,
+    /// The type of the keys, where a map of values is returned.
+    pub(crate) keys: Option<Type>,
 }
 
 impl Returns {
     /// Takes a return type apart; `larder` is the path of the facade.
-    pub(crate) fn of(output: &ReturnType, larder: &TokenStream) -> Result<Self> {
+    pub(crate) fn of(output: &ReturnType, batch: bool, larder: &TokenStream) -> Result<Self> {
         let ReturnType::Type(_, ty) = output else {
             let message = "a function that returns nothing has nothing to cache";
             return Err(syn::Error::new_spanned(output, message));
@@ -35,14 +37,25 @@ impl Returns {
             Some(_) => return Err(syn::Error::new_spanned(ty, "name what is returned: `Result<T, E>` or `Result<T>`")),
             None => {}
         }
-        let optional = arguments(&value, "Option").and_then(|types| types.into_iter().next());
+        let mut keys = None;
+        if batch {
+            let types = arguments(&value, "HashMap").unwrap_or_default();
+            let [key, of] = types.as_slice() else {
+                let message = "a batch returns `HashMap<K, V>` or `Result<HashMap<K, V>, E>`";
+                return Err(syn::Error::new_spanned(ty, message));
+            };
+            keys = Some(key.clone());
+            value = of.clone();
+        }
+        let optional = if batch { None } else { arguments(&value, "Option") };
+        let optional = optional.and_then(|types| types.into_iter().next());
         let is_optional = optional.is_some();
         let value = optional.unwrap_or(value);
         let shared = arguments(&value, "Arc").and_then(|types| types.into_iter().next());
         let is_shared = shared.is_some();
         let value = shared.unwrap_or(value);
         check_value(&value)?;
-        Ok(Self { value, error, optional: is_optional, shared: is_shared })
+        Ok(Self { value, error, optional: is_optional, shared: is_shared, keys })
     }
 
     /// The error's type in the flight.

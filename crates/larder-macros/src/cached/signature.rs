@@ -46,6 +46,8 @@ pub(crate) struct Signature {
     pub(crate) has_self: bool,
     pub(crate) arguments: Vec<Argument>,
     pub(crate) returns: Option<Returns>,
+    /// The argument that lists the keys of a batch.
+    pub(crate) list: Option<Ident>,
 }
 
 impl Signature {
@@ -60,15 +62,35 @@ impl Signature {
                 errors.at(&keyword, format!("`{keyword}` functions cannot be cached"));
             }
         }
-        let mut signature =
-            Self { is_async: sig.asyncness.is_some(), has_self: false, arguments: Vec::new(), returns: None };
+        let mut signature = Self {
+            is_async: sig.asyncness.is_some(),
+            has_self: false,
+            arguments: Vec::new(),
+            returns: None,
+            list: None,
+        };
         for input in &sig.inputs {
             signature.argument(input, errors);
         }
-        signature.returns = errors.ok(Returns::of(&sig.output, &facade::path(options.krate.as_ref())));
+        signature.returns =
+            errors.ok(Returns::of(&sig.output, options.batch.is_some(), &facade::path(options.krate.as_ref())));
+        signature.find_list(options, errors);
         signature.check_names(options, errors);
         signature.check_options(options, errors);
         signature
+    }
+
+    fn find_list(&mut self, options: &Options, errors: &mut Errors) {
+        let Some(batch) = &options.batch else { return };
+        if !self.is_async {
+            errors.at(batch, "a batch is an `async fn`");
+        }
+        let lists: Vec<&Argument> = self.arguments.iter().filter(|argument| is_list(&argument.ty)).collect();
+        match lists.as_slice() {
+            [list] => self.list = Some(list.name.clone()),
+            [] => errors.at(batch, "a batch takes its keys as a slice of owned values, such as `&[String]`"),
+            _ => errors.at(batch, "a batch takes one slice: that of its keys"),
+        }
     }
 
     fn argument(&mut self, input: &FnArg, errors: &mut Errors) {
@@ -134,9 +156,19 @@ impl Signature {
         if let (None, Some((name, _))) = (&returns.error, &options.hard_timeout) {
             errors.at(name, "only a function that returns `Result<T, E>` can tell a time-out");
         }
-        if let (false, Some((name, _))) = (returns.optional, &options.cache_none) {
+        if let (false, Some((name, _))) = (returns.optional || options.batch.is_some(), &options.cache_none) {
             errors.at(name, "only a function that returns `Option<T>` has a `None` to cache");
         }
+    }
+}
+
+/// A slice whose items can be kept.
+fn is_list(ty: &Type) -> bool {
+    let Type::Reference(reference) = ty else { return false };
+    let Type::Slice(slice) = reference.elem.as_ref() else { return false };
+    match slice.elem.as_ref() {
+        Type::Reference(item) => is_static(item.lifetime.as_ref()),
+        _ => true,
     }
 }
 

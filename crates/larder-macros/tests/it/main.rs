@@ -1,6 +1,7 @@
 //! Behaviour of the macros, through the facade.
 
 mod arguments;
+mod batches;
 mod cached;
 mod collisions;
 mod errors;

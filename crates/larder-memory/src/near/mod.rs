@@ -88,33 +88,45 @@ impl<M> Weighter<Arc<str>, Stored<M>> for ByWeight {
 #[derive(Clone)]
 struct TakeEvicted;
 
-/// What one insertion pushed out, carried beyond the shard's lock before it is dropped.
-struct Evicted<M> {
+/// What an insertion pushed out, carried beyond the locks under which it happened: a value's `Drop` is the user's code.
+/// Dropping this drops the values.
+pub struct Displaced<M> {
     first: Option<(Arc<str>, Stored<M>)>,
     more: Vec<(Arc<str>, Stored<M>)>,
 }
 
-impl<M> Default for Evicted<M> {
+impl<M> Default for Displaced<M> {
     fn default() -> Self {
         Self { first: None, more: Vec::new() }
     }
 }
 
-impl<M> Evicted<M> {
-    /// How many entries gave way. The library reports the replaced entry among them, which has the inserted key.
-    fn gave_way(&self, inserted: &str) -> u64 {
-        let all = self.first.iter().chain(&self.more);
+impl<M> Displaced<M> {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    /// How many entries gave way since there were `before`. The library reports the replaced entry among them, which has
+    /// the inserted key.
+    fn gave_way(&self, before: usize, inserted: &str) -> u64 {
+        let all = self.first.iter().chain(&self.more).skip(before);
         let replaced = all.clone().any(|(key, _)| **key == *inserted);
         all.count() as u64 - u64::from(replaced)
     }
 }
 
+impl<M> fmt::Debug for Displaced<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Displaced").field("entries", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl<M> Lifecycle<Arc<str>, Stored<M>> for TakeEvicted {
-    type RequestState = Evicted<M>;
+    type RequestState = Displaced<M>;
 
     #[inline]
-    fn on_evict(&self, state: &mut Evicted<M>, key: Arc<str>, stored: Stored<M>) {
-        if state.first.is_none() {
+    fn on_evict(&self, state: &mut Displaced<M>, key: Arc<str>, stored: Stored<M>) {
+        if state.first.is_none() && state.more.is_empty() {
             state.first = Some((key, stored));
         } else {
             state.more.push((key, stored));
@@ -189,25 +201,35 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
     /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
     /// value in bytes; the key and [`ENTRY_OVERHEAD`] are added. O(1), a record by deadline O(log n) beside it.
     pub fn insert(&self, key: Arc<str>, entry: NearEntry<M>, weight: u64) -> Admission {
+        self.insert_with(key, entry, weight, &mut Displaced::default())
+    }
+
+    /// As [`insert`](Self::insert) for callers that hold a lock: what is pushed out goes into `displaced`, which they drop
+    /// when they have let go of it.
+    pub fn insert_with(
+        &self,
+        key: Arc<str>,
+        entry: NearEntry<M>,
+        weight: u64,
+        displaced: &mut Displaced<M>,
+    ) -> Admission {
         let weight = weight.saturating_add(key.len() as u64).saturating_add(ENTRY_OVERHEAD);
         if weight > self.largest {
             // What stood there is outdated all the same.
-            drop(self.store.remove(&*key));
+            displaced.more.extend(self.store.remove(&*key));
+            displaced.more.push((key, Stored { entry, weight }));
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Admission::TooHeavy;
         }
         let deadline = entry.stale_until;
-        let mut evicted = Evicted::default();
-        self.store.insert_with_lifecycle(Arc::clone(&key), Stored { entry, weight }, &mut evicted);
+        let before = displaced.len();
+        self.store.insert_with_lifecycle(Arc::clone(&key), Stored { entry, weight }, displaced);
         self.inserts.fetch_add(1, Ordering::Relaxed);
-        let gave_way = evicted.gave_way(&key);
+        let gave_way = displaced.gave_way(before, &key);
         if gave_way > 0 {
             self.evictions.fetch_add(gave_way, Ordering::Relaxed);
         }
-        if deadline != Tick::FOREVER {
-            let shard = &self.deadlines[self.store.shard_index(&*key)];
-            shard.lock().record(deadline, key, |key| self.deadline_of(key));
-        }
+        self.record(deadline, key);
         Admission::Kept
     }
 
@@ -221,6 +243,28 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
         });
         debug_assert!(kept.is_none(), "the closure refuses every removal");
         deadline
+    }
+
+    /// Changes an entry's deadlines or what is kept beside it; its weight stays. Answers whether there was one. As with
+    /// [`insert_with`](Self::insert_with), what is pushed out goes into `displaced`.
+    pub fn amend(&self, key: Arc<str>, change: impl FnOnce(&mut NearEntry<M>), displaced: &mut Displaced<M>) -> bool {
+        let Some(mut stored) = self.store.peek(&*key) else { return false };
+        change(&mut stored.entry);
+        let deadline = stored.entry.stale_until;
+        if let Err(refused) = self.store.replace_with_lifecycle(Arc::clone(&key), stored, false, displaced) {
+            // Gone in between: the copy may be the last owner of the value.
+            displaced.more.push(refused);
+            return false;
+        }
+        self.record(deadline, key);
+        true
+    }
+
+    fn record(&self, deadline: Tick, key: Arc<str>) {
+        if deadline != Tick::FOREVER {
+            let shard = &self.deadlines[self.store.shard_index(&*key)];
+            shard.lock().record(deadline, key, |key| self.deadline_of(key));
+        }
     }
 
     /// Removes an entry.

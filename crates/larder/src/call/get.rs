@@ -1,7 +1,6 @@
 //! Reading without a loader.
 
 use std::{
-    any::TypeId,
     fmt,
     future::{Future, IntoFuture},
     marker::PhantomData,
@@ -12,12 +11,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use larder_core::{Key, KeyBuf, Result, ToKey};
-use larder_flight::FlightId;
 
-use super::Place;
+use super::{Place, flight_id};
 use crate::{
     Cache,
-    engine::{LoadRequest, NearRead, ReadOptions},
+    engine::{LoadRequest, NearRead, NoLoader, ReadOptions},
     outcome::Outcome,
     private::{Typed, count_hit, typed},
     stats::Event,
@@ -50,6 +48,12 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
     /// Does not ask the remote tier.
     pub fn skip_remote(mut self) -> Self {
         self.options.skip_remote = true;
+        self
+    }
+
+    /// How long the read waits for the remote tier at most, where that is less than the strategy's `remote_deadline`.
+    pub fn deadline(mut self, limit: std::time::Duration) -> Self {
+        self.options.deadline = Some(limit);
         self
     }
 
@@ -109,7 +113,9 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
     }
 
     fn ask(&self, key: Key) -> Near<V> {
-        let id = FlightId { value: TypeId::of::<V>(), error: TypeId::of::<()>(), options: 0 };
+        let mut id = flight_id::<V, NoLoader>(self.ops, &self.options);
+        // Those who want to be told of faults ask in another way.
+        id.options = id.options << 1 | u8::from(self.options.tells);
         Near::Ask(Box::new(Ask(LoadRequest {
             engine: Arc::clone(&self.place.cache.engine),
             region: Arc::clone(self.place.region),
@@ -218,7 +224,8 @@ impl<'a, K: ToKey + Send + 'a, V: Send + Sync + 'static> IntoFuture for TryGet<'
     type Output = Result<Option<Arc<V>>>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
+        self.0.options.tells = true;
         let near = self.0.near();
         Box::pin(async move {
             match near {

@@ -18,6 +18,7 @@ use super::{Place, Slow, erase, flight_id};
 use crate::{
     LoadError, Loaded,
     engine::{LoadRequest, NearRead, ReadOptions},
+    loaded::Previous,
     outcome::Outcome,
     private::{Answer, Typed, count_hit, typed},
     stats::Event,
@@ -45,7 +46,7 @@ where
     K: ToKey,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     pub(crate) fn new(place: Place<'a>, key: K, loader: F, ops: &'static ValueOps) -> Self {
@@ -95,6 +96,31 @@ where
         self
     }
 
+    /// A stale value will do: it is answered at once, however long the strategy would have this call wait for a fresh one,
+    /// and a value that is at hand is answered in place of an error, a time-out or an overload.
+    pub fn allow_stale(mut self) -> Self {
+        self.options.allow_stale = true;
+        self
+    }
+
+    /// How long the call waits at most, where that is less than the strategy's hard time-out. The load goes on, and its
+    /// value is kept.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.options.deadline = Some(limit);
+        self
+    }
+
+    /// Neither tier is filled with what this call loads. Such calls share their loads with their like only.
+    pub fn no_store(mut self) -> Self {
+        self.options.no_store = true;
+        self
+    }
+
+    /// The value, or this one if the load fails, for whatever reason. It is not stored.
+    pub async fn or(self, default: V) -> Arc<V> {
+        self.await.unwrap_or_else(|_| Arc::new(default))
+    }
+
     /// Asks for the provenance too: `.await` gives `Result<Outcome<Arc<V>>, LoadError<E>>`.
     pub fn outcome(self) -> LoadOutcome<'a, K, V, E, F> {
         LoadOutcome(self)
@@ -112,12 +138,14 @@ where
             let now = engine.timer.now();
             let (entry, refresh) = match engine.near_read(key.as_str(), now) {
                 NearRead::Fresh(entry) | NearRead::Stale(entry) => (Some(entry), false),
+                // It is kept at hand while this call waits a moment for a fresh one.
+                NearRead::Refresh(entry) if now >= entry.fresh_until && self.waits_for_fresh() => (None, false),
                 NearRead::Refresh(entry) => (Some(entry), true),
                 NearRead::Miss => (None, false),
             };
             if let Some(entry) = entry {
                 let outcome = crate::engine::provenance(&entry, now);
-                let fresh_until = entry.fresh_until;
+                let loaded_at = entry.meta.loaded_at;
                 let found = match typed::<V>(entry.value) {
                     Typed::Value(value) => Some(Some(value)),
                     Typed::Absent if self.options.required => None,
@@ -131,12 +159,16 @@ where
                 };
                 if let Some(found) = found {
                     count_hit(region, outcome.stale);
-                    let refresh = refresh.then(|| (self.request(key.to_key()), fresh_until));
+                    let refresh = refresh.then(|| (self.request(key.to_key()), loaded_at));
                     return Near::Found(outcome.map(|()| found), refresh);
                 }
             }
         }
         Near::Miss(self.request(key.to_key()))
+    }
+
+    fn waits_for_fresh(&self) -> bool {
+        self.place.region.strategy.soft_timeout.is_some() && !self.options.allow_stale
     }
 
     fn request(&self, key: larder_core::Key) -> LoadRequest {
@@ -156,8 +188,8 @@ where
     fn start(self) -> Started<'a, V, E> {
         match self.near() {
             Near::Found(outcome, refresh) => {
-                if let Some((request, fresh_until)) = refresh {
-                    request.refresh(erase(self.loader), fresh_until);
+                if let Some((request, loaded_at)) = refresh {
+                    request.refresh(erase(self.loader), loaded_at);
                 }
                 Started::Ready(Ok(outcome))
             }
@@ -187,7 +219,7 @@ where
     K: ToKey,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     type Output = Result<Arc<V>, LoadError<E>>;
@@ -218,7 +250,7 @@ where
     K: ToKey,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     type Output = Result<Arc<V>, LoadError<E>>;
@@ -252,7 +284,7 @@ where
     K: ToKey,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     type Output = Result<Outcome<Arc<V>>, LoadError<E>>;
@@ -272,7 +304,7 @@ where
     K: ToKey,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
 {
     let mut load = load;

@@ -4,6 +4,7 @@
 
 mod get;
 mod load;
+mod many;
 mod set;
 mod sync;
 
@@ -16,12 +17,18 @@ use larder_memory::AnyValue;
 pub use self::{
     get::{Get, GetFuture, TryGet},
     load::{Load, LoadFuture, LoadOutcome},
+    many::{BatchFuture, BatchOf, LoadMany, ManyAnswer},
     set::{Set, TrySet},
 };
-pub(crate) use self::{load::load_optional, sync::load_sync};
+pub(crate) use self::{
+    load::load_optional,
+    many::{erase as erase_batch, load_many, plain as batch},
+    sync::load_sync,
+};
 use crate::{
     Cache, Loaded,
     engine::{LoadRequest, LoadedAny, Loader, NearRead, ReadOptions, RegionState},
+    loaded::{Previous, PreviousAny},
     outcome::Source,
     private::{Answer, in_types},
     stats::Event,
@@ -61,12 +68,12 @@ pub(crate) fn erase<'a, V, E, F, Fut>(loader: F) -> Loader<'a>
 where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'a,
+    F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'a,
     Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
 {
-    Box::new(move || {
+    Box::new(move |previous| {
         Box::pin(async move {
-            match loader().await {
+            match loader(previous.and_then(PreviousAny::typed)).await {
                 Ok(loaded) => Ok(erase_loaded(loaded)),
                 Err(error) => Err(Arc::new(error) as AnyError),
             }
@@ -91,22 +98,21 @@ impl Slow {
     where
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
-        F: FnOnce() -> Fut + Send + 'static,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
         if !request.engine.is_enabled() {
             return Self::uncached(loader).await;
         }
         let region = Arc::clone(&request.region);
-        let at_hand = request.at_hand();
-        counted(&region, in_types(request.load(erase(loader), at_hand).await))
+        counted(&region, in_types(request.load(erase(loader)).await))
     }
 
     pub(crate) async fn load_inline<'a, V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>
     where
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
-        F: FnOnce() -> Fut + Send + 'a,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'a,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'a,
     {
         if !request.engine.is_enabled() {
@@ -118,10 +124,10 @@ impl Slow {
 
     async fn uncached<V, E, F, Fut>(loader: F) -> Answer<V, E>
     where
-        F: FnOnce() -> Fut,
+        F: FnOnce(Option<Previous<V>>) -> Fut,
         Fut: Future<Output = Result<Loaded<V>, E>>,
     {
-        let loaded = loader().await.map_err(|error| crate::LoadError::Loader(Arc::new(error)))?;
+        let loaded = loader(None).await.map_err(|error| crate::LoadError::Loader(Arc::new(error)))?;
         Ok(crate::Outcome::loaded(loaded.value))
     }
 }
@@ -163,7 +169,7 @@ where
             return counted(&request.region, in_types(crate::engine::found(&entry.value, outcome)));
         }
     }
-    let load = move || async move { loader().await.map(Loaded::new) };
+    let load = move |_| async move { loader().await.map(Loaded::new) };
     Slow::load_inline(request, load).await
 }
 
@@ -184,10 +190,12 @@ impl Place<'_> {
     }
 }
 
-/// Who shares a flight: calls of the same types that use the same tiers and can take the same answers.
+/// Who shares a flight: calls of the same types that use and fill the same tiers. With tags and TTL it is as with a hit:
+/// the entry has those of the call that loaded it.
 pub(crate) fn flight_id<V: 'static, E: 'static>(ops: &ValueOps, options: &ReadOptions) -> FlightId {
     let skips_remote = options.skip_remote || ops.serde.is_none();
-    let bits = [options.skip_near, skips_remote, options.required, options.on_thread];
+    let stores_nothing = options.no_store || options.ttl.is_some_and(|ttl| ttl.is_zero());
+    let bits = [options.skip_near, skips_remote, stores_nothing, options.on_thread];
     let options = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
     FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options }
 }

@@ -4,15 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{
-    Backend, BackendExt, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem,
-    SetOptions, Status, Target, Ttl,
+    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions, Status,
+    Target, Ttl,
     envelope::{Header, Kind},
 };
 use larder_fallback::Deferred;
 use larder_memory::AnyValue;
 
-use super::{Engine, Life, NearRead, RegionState, Stored, Write};
-use crate::{outcome::Outcome, stats::Event, value::ValueOps};
+use super::{Engine, Life, NearRead, RegionState, Stored, Write, write_path::SecondFence};
+use crate::{
+    outcome::Outcome,
+    stats::Event,
+    value::{Absent, Failed, ValueOps},
+};
 
 impl Engine {
     /// Reads many keys of the remote tier in one round trip, and promotes what it finds.
@@ -21,6 +25,7 @@ impl Engine {
         region: &Arc<RegionState>,
         keys: &[Key],
         ops: &'static ValueOps,
+        tells: bool,
     ) -> Result<Vec<Option<Outcome<AnyValue>>>> {
         let Some(remote) = self.remote_of(region).filter(|_| !keys.is_empty()) else {
             return Ok(keys.iter().map(|_| None).collect());
@@ -28,24 +33,26 @@ impl Engine {
         let began = self.tags.epoch();
         let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
         let limit = region.strategy.remote_deadline;
-        let found = self.within(limit, async { Ok(remote.backend.get_many(keys, GetOptions::new()).await) }).await?;
+        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, tells).await) }).await?;
         let mut outcomes = Vec::with_capacity(keys.len());
-        for (ticket, found) in tickets.iter().zip(found) {
-            let stored = match found {
-                Ok(Some(found)) => self.within(limit, remote.judge(ticket.key(), found.value, region, ops)).await,
-                Ok(None) => Ok(Stored::Nothing),
-                Err(error) => Err(error),
-            };
+        let mut fault = None;
+        for (ticket, stored) in tickets.iter().zip(found) {
             outcomes.push(match stored {
                 Ok(Stored::Entry(entry)) => Some(self.promote(region, ticket, &entry, began, ops.size)),
                 Ok(_) => None,
                 Err(error) => {
                     self.remote_fault(region, Some(ticket.key()), &error);
+                    fault = Some(error);
                     None
                 }
             });
         }
-        Ok(outcomes)
+        match fault {
+            Some(error) if tells => Err(error),
+            // Only the fallback was asked: whether there is a value is unknown.
+            _ if tells && self.is_away() && outcomes.iter().any(Option::is_none) => Err(self.away("get_many")),
+            _ => Ok(outcomes),
+        }
     }
 
     /// Writes many values in one round trip, and tells the other processes of those that were stored, also if others
@@ -80,9 +87,11 @@ impl Engine {
             self.forget(&write.key);
             sent.push((self.flights.ticket(&write.key), write, plan, bytes));
         }
+        let abandoned = SecondFence::new(|| self.forget_all(items.iter().map(|(key, _)| key)));
         // A batch takes longer than a single command; the backend bounds each of its commands itself.
         let limit = region.strategy.remote_deadline.saturating_mul(20);
         let answers = self.within(limit, async { Ok(remote.backend.set_many(&batch).await) }).await;
+        abandoned.not_needed();
         let mut stored = Vec::new();
         let mut fault = answers.as_ref().err().cloned();
         for ((mut ticket, write, plan, bytes), answer) in sent.into_iter().zip(answers.unwrap_or_default()) {
@@ -90,7 +99,7 @@ impl Engine {
                 Ok(outcome) if outcome.is_stored() => {
                     stored.push(write.key.clone());
                     if region.strategy.tiers.uses_near()
-                        && !ticket.commit(|| self.insert_written(region, &write, &plan, began, Some(bytes)))
+                        && !self.keep_written(&mut ticket, region, &write, &plan, (began, bytes))
                     {
                         self.forget(&write.key);
                     }
@@ -106,38 +115,44 @@ impl Engine {
         match fault {
             None => Ok(count),
             Some(error) => {
-                for (key, _) in items {
-                    self.forget(key);
-                }
+                self.forget_all(items.iter().map(|(key, _)| key));
                 Err(error)
             }
         }
     }
 
-    /// How long a key has left, in whichever tier it is.
+    /// How long a key has left, in whichever tier it is; the memory that there is no value is none.
     pub(crate) async fn ttl(&self, key: &Key) -> Result<Option<Remaining>> {
-        let now = self.timer.now();
         let Some(remote) = &self.remote else {
-            if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =
-                self.near_read(key.as_str(), now)
-            {
-                let forever = entry.stale_until == larder_core::Tick::FOREVER;
-                return Ok(Some(if forever {
-                    Remaining::Forever
-                } else {
-                    Remaining::For(entry.stale_until.since(now))
-                }));
-            }
-            return self.local.ttl(key).await;
+            return match self.near_ttl(key) {
+                Some(left) => Ok(Some(left)),
+                None => self.local.ttl(key).await,
+            };
         };
         let limit = self.root.strategy.remote_deadline;
         let found = self.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
-        let Some(found) = found else { return Ok(None) };
-        // A fill token is no value: nobody has stored one yet.
-        match Header::decode(&found.value) {
-            Ok((header, _)) if matches!(header.kind, Kind::Placeholder | Kind::Hold) => Ok(None),
-            _ => Ok(found.remaining),
+        // A fill token is no value: nobody has stored one yet. What stands near alone is one.
+        Ok(match found {
+            Some(found) => match Header::decode(&found.value) {
+                Ok((header, _)) if header.kind != Kind::Value => self.near_ttl(key),
+                _ => found.remaining,
+            },
+            None => self.near_ttl(key),
+        })
+    }
+
+    fn near_ttl(&self, key: &Key) -> Option<Remaining> {
+        let now = self.timer.now();
+        let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
+            self.near_read(key.as_str(), now)
+        else {
+            return None;
+        };
+        if entry.value.is::<Absent>() || entry.value.is::<Failed>() {
+            return None;
         }
+        let forever = entry.stale_until == larder_core::Tick::FOREVER;
+        Some(if forever { Remaining::Forever } else { Remaining::For(entry.stale_until.since(now)) })
     }
 
     /// Keys that match, at most `limit`, sorted.
@@ -165,10 +180,11 @@ impl Engine {
 
     /// Carries an invalidation out: here, in the remote tier, here again, and in the other processes.
     pub(crate) async fn invalidate(&self, target: Target) -> Result<Invalidated> {
-        let near = self.apply(&target);
+        let mut near = self.apply(&target);
+        // Somebody may have fetched an old value between the first fence and the removal, also if this is dropped.
+        let again = SecondFence::new(|| near += self.apply(&target));
         let removed = self.remove_remote(&target).await;
-        // Somebody may have fetched an old value between the first fence and the removal.
-        let near = near + self.apply(&target);
+        drop(again);
         if self.remote.is_some() {
             self.announce(&target).await;
         }

@@ -1,26 +1,27 @@
 //! The leader's part of a read: remote tier, load, answer, commit. Runs in a task of its own, so that callers may come
 //! and go.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Tag, Tick};
 use larder_flight::Leader;
-use larder_memory::{AnyValue, NearEntry};
-use larder_strategy::Plan;
+use larder_memory::AnyValue;
 
 use super::{
-    Encoded, Engine, LoadRequest, Meta, NearLife, NearRead, answer,
-    near_read::retry_at,
+    LoadRequest,
+    led::Led,
     read_path::Chain,
-    remote_phase::{FillGuard, RemotePhase},
+    remote::RemoteEntry,
+    remote_phase::{FillGuard, Next, RemotePhase},
 };
 use crate::{
     load_error::LoadFault,
+    loaded::PreviousAny,
     outcome::Outcome,
     stats::Event,
     tags::{TagCells, valid},
-    value::{Absent, AnyError, Failed},
+    value::{Absent, AnyError},
 };
 
 /// What a flight ends with.
@@ -32,17 +33,24 @@ pub(crate) struct Landed {
     result: FlightResult,
     began: u64,
     tags: Option<TagCells>,
+    /// Whether the loader always has a value: then its saying that there is none is an answer to everybody.
+    required: bool,
 }
 
 impl Landed {
     /// A result that no tag concerns: an error.
     pub(crate) fn untagged(result: FlightResult) -> Self {
-        Self { result, began: 0, tags: None }
+        Self { result, began: 0, tags: None, required: true }
     }
 
     /// A result of a flight that began at this epoch of the tags.
-    pub(crate) fn new(result: FlightResult, began: u64, tags: Option<TagCells>) -> Self {
-        Self { result, began, tags }
+    pub(crate) fn new(result: FlightResult, began: u64, tags: Option<TagCells>, request: &LoadRequest) -> Self {
+        Self { result, began, tags, required: request.options.required }
+    }
+
+    /// The result for the caller that led.
+    pub(crate) fn into_result(self) -> FlightResult {
+        self.result
     }
 
     /// The result for a caller that came at this epoch; `None` if one of the tags was invalidated between the beginning
@@ -52,6 +60,17 @@ impl Landed {
         let outdated = came > self.began && self.tags.is_some_and(|tags| !valid(&tags, self.began));
         (!outdated).then_some(self.result)
     }
+
+    /// A result of a read that had no loader.
+    pub(crate) fn read(result: FlightResult, began: u64, tags: Option<TagCells>) -> Self {
+        Self { result, began, tags, required: false }
+    }
+
+    /// Whether this is another call's "there is none", which is no answer where there must be a value.
+    pub(crate) fn leaves_out(&self, required: bool) -> bool {
+        let absent = self.result.as_ref().is_ok_and(|outcome| outcome.value.is::<Absent>());
+        required && !self.required && absent
+    }
 }
 
 /// A load that failed, without the error's type.
@@ -59,6 +78,8 @@ impl Landed {
 pub(crate) enum Fault {
     Loader(AnyError),
     Larder(LoadFault),
+    /// Of a read without a loader: the remote tier failed.
+    Remote(larder_core::Error),
 }
 
 /// What a loader returned, without its type.
@@ -70,108 +91,140 @@ pub(crate) struct LoadedAny {
 }
 
 /// The user's function, boxed: it runs on the slow path only.
-pub(crate) type Loader<'a> = Box<dyn FnOnce() -> BoxFuture<'a, Result<LoadedAny, AnyError>> + Send + 'a>;
+pub(crate) type Loader<'a> =
+    Box<dyn FnOnce(Option<PreviousAny>) -> BoxFuture<'a, Result<LoadedAny, AnyError>> + Send + 'a>;
 
-/// A value that may still be served, and until when.
-struct AtHand {
-    outcome: Outcome<AnyValue>,
-    since: Tick,
-    tags: Option<TagCells>,
-}
-
-/// Leads a flight to its end. `refresh_of` is the fresh-until of the near entry that is being refreshed.
-pub(crate) async fn lead(
-    request: LoadRequest,
-    mut leader: Leader<Landed>,
-    loader: Loader<'_>,
-    refresh_of: Option<Tick>,
-) {
-    let engine = Arc::clone(&request.engine);
-    // Taken before anything is asked, as the flight's ticket was: an invalidation from here on fences the result.
-    let began = engine.tags.epoch();
-    let now = engine.timer.now();
-    let mut at_hand = None;
-    if request.reads_near() {
-        match engine.near_read(request.key.as_str(), now) {
-            // Somebody filled or refreshed it between this caller's look and its lead.
-            NearRead::Fresh(entry) if takes(&entry, &request, refresh_of) => {
-                let result = found(&entry.value, answer(&entry, now));
-                drop(leader.finish(Landed::new(result, began, entry.meta.tags)));
-                return;
-            }
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)
-                if request.can_serve(&entry.value) =>
-            {
-                let outcome = answer(&entry, now);
-                at_hand = Some(AtHand { since: entry.fresh_until, outcome, tags: entry.meta.tags });
-            }
-            _ => {}
+/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed.
+pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: Loader<'_>, refresh_of: Option<Tick>) {
+    let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
+    let request = led.request.clone();
+    // How long those who wait are kept waiting although there is a value for them.
+    let mut answer_after = None;
+    let (next, unverified) = match request.look(refresh_of, false).await {
+        RemotePhase::Fresh(entry) => return led.finish_with(&entry),
+        RemotePhase::Stale(entry, next) => {
+            led.take(&entry);
+            answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+            (next, false)
         }
-    }
-    let phase = request.remote_phase(refresh_of).await;
-    let unverified = matches!(phase, RemotePhase::Fault);
-    let fill = match phase {
-        RemotePhase::Fresh(entry) => {
-            let outcome = request.promote(leader.ticket(), &entry, began);
-            drop(leader.finish(Landed::new(Ok(outcome), began, engine.tags.cells(&entry.tags))));
-            return;
-        }
-        RemotePhase::Stale(entry, fill) => {
-            let outcome = request.promote(leader.ticket(), &entry, began);
-            let tags = engine.tags.cells(&entry.tags);
-            leader = leader.answer(Landed::new(Ok(outcome.clone()), began, tags.clone()));
-            at_hand = Some(AtHand { since: engine.timer.now() - entry.stale_by, outcome, tags });
-            fill
-        }
-        RemotePhase::Load(fill) => fill,
-        RemotePhase::Fault => None,
+        RemotePhase::Go(next) => (next, false),
+        RemotePhase::Fault => (Next::Load(None), true),
     };
-    let guard = fill.map(|fill| FillGuard::new(&request, fill));
-    let started = engine.timer.now_precise();
-    let result = run(&request, loader, guard.as_ref()).await;
-    let cost = engine.timer.now_precise().since(started);
-    request.region.counters.count(Event::Load);
-    request.region.counters.add(Event::LoadMicros, u64::try_from(cost.as_micros()).unwrap_or(u64::MAX));
-    match result {
-        Ok(loaded) => {
-            store(&request, leader, loaded, Loaded { fill: guard, cost, began, unverified }).await;
-        }
-        Err(fault) => {
+    if answer_after == Some(Duration::ZERO) {
+        led = led.answer();
+        answer_after = None;
+    }
+    let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
+    let previous = led.previous();
+    let mut way = pin!(way.go(next, || loader(previous)));
+    let brought = match answer_after {
+        None => way.await,
+        Some(after) => tokio::select! {
+            biased;
+            brought = way.as_mut() => brought,
+            () = request.engine.timer.sleep(after) => {
+                led = led.answer();
+                way.await
+            }
+        },
+    };
+    match brought {
+        Brought::Fresh(entry) => led.finish_with(&entry),
+        Brought::Left => led.leave(),
+        Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
+        Brought::Loaded(Err(fault), how) => {
             request.region.counters.count(Event::LoadError);
-            crate::events::load_failed(&request.key, &fault);
-            fail(&request, leader, fault, at_hand.as_ref(), began);
-            if let Some(guard) = guard {
+            led.fail(fault);
+            if let Some(guard) = how.guard {
                 guard.release().await;
             }
         }
     }
 }
 
-/// Whether a fresh near entry spares the load: not a forced one, and for a refresh only one that is newer.
-fn takes(entry: &NearEntry<Meta>, request: &LoadRequest, refresh_of: Option<Tick>) -> bool {
-    let newer = refresh_of.is_none_or(|fresh_until| entry.fresh_until > fresh_until);
-    newer && !request.options.force_refresh && request.accepts(&entry.value)
+/// What came of a read that the near tier had no fresh value for.
+#[expect(clippy::large_enum_variant, reason = "there is one, on its way to the end of the same function")]
+enum Brought {
+    /// Another process has loaded it.
+    Fresh(Box<RemoteEntry>),
+    /// Another process is loading it, and what is at hand will do until then.
+    Left,
+    Loaded(Result<LoadedAny, Fault>, How),
+}
+
+/// The circumstances of a load.
+pub(crate) struct How {
+    pub(crate) guard: Option<FillGuard>,
+    pub(crate) cost: Duration,
+    /// The remote tier could not be asked.
+    pub(crate) unverified: bool,
+}
+
+/// The way from the first look into the remote tier to a value.
+struct Way<'a> {
+    request: &'a LoadRequest,
+    refresh_of: Option<Tick>,
+    /// Whether there is a value that may still be served.
+    at_hand: bool,
+    unverified: bool,
+}
+
+impl Way<'_> {
+    async fn go<'l>(
+        self,
+        next: Next,
+        load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
+    ) -> Brought {
+        let Self { request, refresh_of, at_hand, mut unverified } = self;
+        let fill = match next {
+            Next::Load(fill) => fill,
+            Next::Wait(_) if at_hand && request.leaves_loads_to_others() => return Brought::Left,
+            Next::Wait(token) => match request.wait_for_other(token, refresh_of).await {
+                RemotePhase::Fresh(entry) => return Brought::Fresh(entry),
+                RemotePhase::Go(Next::Load(fill)) | RemotePhase::Stale(_, Next::Load(fill)) => fill,
+                RemotePhase::Go(Next::Wait(_)) | RemotePhase::Stale(_, Next::Wait(_)) => None,
+                RemotePhase::Fault => {
+                    unverified = true;
+                    None
+                }
+            },
+        };
+        let guard = fill.map(|fill| FillGuard::new(request, fill));
+        let (result, cost) = request.timed(run(request, load, guard.as_ref())).await;
+        Brought::Loaded(result, How { guard, cost, unverified })
+    }
 }
 
 /// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is
 /// renewed meanwhile.
-async fn run(request: &LoadRequest, loader: Loader<'_>, guard: Option<&FillGuard>) -> Result<LoadedAny, Fault> {
+async fn run<'l>(
+    request: &LoadRequest,
+    load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
+    guard: Option<&FillGuard>,
+) -> Result<LoadedAny, Fault> {
     let chain = Chain::current().with(request);
-    let load = AssertUnwindSafe(chain.scope(async move { loader().await })).catch_unwind();
+    let load = chain.scope(async move { load().await.map_err(Fault::Loader) });
     let renewal = async {
         match guard {
             Some(guard) => guard.renew_for_ever().await,
             None => std::future::pending().await,
         }
     };
+    guarded(request, load, renewal).await
+}
+
+/// Bounds a load in time, and makes a fault of its panic. `renewal` never ends.
+pub(crate) async fn guarded<T>(
+    request: &LoadRequest,
+    load: impl Future<Output = Result<T, Fault>>,
+    renewal: impl Future<Output = ()>,
+) -> Result<T, Fault> {
     let longest = request.region.strategy.max_load.max(request.region.strategy.hard_timeout);
     tokio::select! {
         biased;
-        result = load => match result {
-            Ok(Ok(loaded)) => Ok(loaded),
-            Ok(Err(error)) => Err(Fault::Loader(error)),
-            Err(panic) => Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref())))),
-        },
+        result = AssertUnwindSafe(load).catch_unwind() => result.unwrap_or_else(|panic| {
+            Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref()))))
+        }),
         () = renewal => Err(Fault::Larder(LoadFault::TimedOut)),
         () = request.engine.timer.sleep(longest), if !request.options.patient => Err(Fault::Larder(LoadFault::TimedOut)),
     }
@@ -184,133 +237,19 @@ fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
         .into()
 }
 
-/// The circumstances of a load that succeeded.
-struct Loaded {
-    fill: Option<FillGuard>,
-    cost: Duration,
-    began: u64,
-    unverified: bool,
-}
-
-/// Answers the callers with a loaded value and commits it through the fence: near tier first, so that no caller who
-/// comes after the answer misses; the remote tier afterwards.
-async fn store(request: &LoadRequest, mut leader: Leader<Landed>, loaded: LoadedAny, how: Loaded) {
-    let plan = request.plan(&loaded, how.cost);
-    let value: AnyValue = loaded.value.unwrap_or_else(|| Arc::new(Absent));
-    let wanted = loaded.store && plan.is_stored() && request.checks_tags(&loaded.tags);
-    let encoded = if wanted && how.fill.is_some() { request.encode(&value) } else { None };
-    let bytes = encoded.as_ref().map(|encoded: &Encoded| encoded.payload.bytes.len());
-    let stored =
-        wanted && request.commit_near(&mut leader, &value, &loaded.tags, &plan, bytes, how.began, how.unverified);
-    // The ticket is dropped only after the remote commit, so that the key counts as being worked on until then.
-    let tags = request.cells(&loaded.tags);
-    let _ticket = leader.finish(Landed::new(Ok(Outcome::loaded(value)), how.began, tags));
-    let Some(guard) = how.fill else { return };
-    match encoded.filter(|_| stored) {
-        Some(encoded) => guard.commit(&loaded.tags, &encoded, &plan, how.cost).await,
-        None => guard.release().await,
-    }
-}
-
-/// Answers the callers of a load that failed: a stale value where the strategy allows it, else the error, which is
-/// remembered if the strategy says so.
-fn fail(request: &LoadRequest, mut leader: Leader<Landed>, fault: Fault, at_hand: Option<&AtHand>, began: u64) {
-    let engine = &request.engine;
-    let strategy = &request.region.strategy;
-    let now = engine.timer.now();
-    if let (Some(safe), Some(stale)) = (strategy.fail_safe, at_hand)
-        && now.since(stale.since) <= safe.max_stale
-    {
-        let _ = leader.ticket().commit_copy(|| {
-            if let Some(mut entry) = engine.near.get(request.key.as_str()) {
-                entry.refresh_at = retry_at(now, safe.throttle);
-                let weight = Engine::weight(&request.region, &entry.value, None, request.ops.size);
-                engine.near.insert(Arc::clone(request.key.as_arc()), entry, weight);
-            }
-        });
-        let mut outcome = stale.outcome.clone();
-        outcome.stale = true;
-        drop(leader.finish(Landed::new(Ok(outcome), began, stale.tags.clone())));
-        return;
-    }
-    if let (Fault::Loader(error), None) = (&fault, at_hand) {
-        request.remember_failure(&mut leader, error, began);
-    }
-    drop(leader.finish(Landed::untagged(Err(fault))));
-}
-
 impl LoadRequest {
-    /// The call's and the loader's tags.
-    pub(crate) fn cells(&self, late: &[Tag]) -> Option<TagCells> {
-        if late.is_empty() {
-            return self.engine.tags.cells(&self.tags);
-        }
-        let mut tags = self.tags.to_vec();
-        tags.extend_from_slice(late);
-        self.engine.tags.cells(&tags)
+    /// Runs a load, measured and counted.
+    pub(crate) async fn timed<T>(&self, load: impl Future<Output = T>) -> (T, Duration) {
+        let timer = &self.engine.timer;
+        let started = timer.now_precise();
+        let result = load.await;
+        let cost = timer.now_precise().since(started);
+        self.count_load(cost);
+        (result, cost)
     }
 
-    /// Commits a value to the near tier, if this call uses it; answers whether the fence let it through.
-    #[expect(clippy::too_many_arguments, reason = "one value, its tags and what is known of its load")]
-    fn commit_near(
-        &self,
-        leader: &mut Leader<Landed>,
-        value: &AnyValue,
-        late: &[Tag],
-        plan: &Plan,
-        bytes: Option<usize>,
-        began: u64,
-        unverified: bool,
-    ) -> bool {
-        if self.another_type_stands_near() {
-            return false;
-        }
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(late) };
-        let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified), &self.region);
-        let weight = Engine::weight(&self.region, value, bytes, self.ops.size);
-        let committed = leader.ticket().commit(|| {
-            if self.writes_near() {
-                self.engine.near.insert(Arc::clone(self.key.as_arc()), entry, weight);
-            }
-        });
-        if !committed {
-            self.region.counters.count(Event::Refused);
-        }
-        committed
-    }
-
-    /// Keeps what a plain function returned.
-    pub(crate) fn keep(&self, leader: &mut Leader<Landed>, loaded: &LoadedAny, cost: Duration, began: u64) {
-        let plan = self.plan(loaded, cost);
-        if loaded.store && plan.is_stored() && self.checks_tags(&loaded.tags) {
-            let value = loaded.value.clone().unwrap_or_else(|| Arc::new(Absent));
-            self.commit_near(leader, &value, &loaded.tags, &plan, None, began, false);
-        }
-    }
-
-    /// Remembers a failure near, for as long as the strategy says.
-    pub(crate) fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
-        let plan = self.region.strategy.plan_negative(&mut fastrand::Rng::new());
-        if !plan.is_stored() || !self.writes_near() || self.another_type_stands_near() {
-            return;
-        }
-        let failed = Arc::new(Failed(Arc::clone(error)));
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(&[]) };
-        let entry = self.engine.near_entry(failed, meta, life(&plan, false), &self.region);
-        leader.ticket().commit(|| {
-            self.engine.near.insert(Arc::clone(self.key.as_arc()), entry, self.ops.size as u64);
-        });
-    }
-}
-
-fn life(plan: &Plan, unverified: bool) -> NearLife {
-    NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: plan.refresh_after, unverified }
-}
-
-/// A near entry may stand for a remembered failure.
-pub(crate) fn found(value: &AnyValue, outcome: Outcome<AnyValue>) -> FlightResult {
-    match value.downcast_ref::<Failed>() {
-        Some(Failed(error)) => Err(Fault::Loader(Arc::clone(error))),
-        None => Ok(outcome),
+    pub(crate) fn count_load(&self, cost: Duration) {
+        self.region.counters.count(Event::Load);
+        self.region.counters.add(Event::LoadMicros, u64::try_from(cost.as_micros()).unwrap_or(u64::MAX));
     }
 }

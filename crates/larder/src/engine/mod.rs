@@ -1,13 +1,18 @@
 //! The engine: one cache's tiers, flights, tags and figures, without the types of its values.
 
 mod background;
+mod batch;
 mod bulk;
+mod fill;
 mod lead;
+mod led;
+mod loads;
 mod near_read;
 mod read_path;
 mod region_state;
 mod remote;
 mod remote_phase;
+mod serving;
 mod write_path;
 
 use std::{
@@ -32,12 +37,16 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
+    batch::{Answers, BatchLoader, BatchRequest},
     bulk::tally,
-    lead::{Fault, FlightResult, Landed, LoadedAny, Loader, found},
+    lead::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
+    led::{AtHand, Led, found},
+    loads::{LoadSlot, Loads},
     near_read::{Meta, NearRead, answer, judge, provenance},
-    read_path::{LoadRequest, ReadOptions},
+    read_path::{LoadRequest, NoLoader, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
+    serving::{Served, Serving},
     write_path::Write,
 };
 use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};
@@ -65,6 +74,10 @@ pub(crate) struct Engine {
     pub(crate) coherence: Coherence,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) warned: AtomicBool,
+    pub(crate) loads: Loads,
+    pub(crate) serving: Serving,
+    /// The source of jitter, of early refreshes and of the pauses between polls.
+    randomness: Mutex<fastrand::Rng>,
     pub(crate) last_fault: Mutex<Option<(Tick, Error)>>,
     /// Upkeep and bus; they end with the cache.
     pub(crate) tasks: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -72,7 +85,7 @@ pub(crate) struct Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.tasks.get_mut().drain(..).for_each(|task| task.abort());
+        self.end_tasks();
     }
 }
 
@@ -87,6 +100,9 @@ pub(crate) struct Parts {
     pub(crate) coherence: Coherence,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) enabled: bool,
+    pub(crate) max_background_loads: usize,
+    /// `None`: by chance.
+    pub(crate) seed: Option<u64>,
 }
 
 impl Engine {
@@ -109,10 +125,23 @@ impl Engine {
             coherence: parts.coherence,
             warn_below_hit_rate: parts.warn_below_hit_rate,
             warned: AtomicBool::new(false),
+            serving: Serving::default(),
+            loads: Loads::new(parts.max_background_loads),
+            randomness: Mutex::new(parts.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             last_fault: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
             prefix: parts.prefix,
         }))
+    }
+
+    /// Ends upkeep and bus.
+    pub(crate) fn end_tasks(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+    }
+
+    /// A source of randomness for one decision.
+    pub(crate) fn rng(&self) -> fastrand::Rng {
+        self.randomness.lock().fork()
     }
 
     #[inline]
@@ -267,12 +296,22 @@ impl Engine {
     /// Drops what this process remembers of the keys that are named, and fences what is under way.
     pub(crate) fn forget_where(&self, concerns: impl Fn(&str) -> bool) -> u64 {
         self.flights.raise_where(&concerns);
+        self.serving.forget(|key| concerns(key.as_str()));
         self.near.retain(|key, _| !concerns(key))
     }
 
     /// Drops one key, and fences what is under way for it.
     pub(crate) fn forget(&self, key: &Key) -> bool {
-        self.flights.raise(key, || self.near.remove(key.as_str())).is_some()
+        // The value is dropped outside the fence's lock.
+        let removed = self.flights.raise(key, || self.near.remove(key.as_str()));
+        self.serving.forget(|other| other == key);
+        removed.is_some()
+    }
+
+    pub(crate) fn forget_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
+        for key in keys {
+            self.forget(key);
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! A read of the near tier: synchronous, without allocation, without a lock that outlives it.
 
-use std::time::Duration;
-
 use larder_core::Tick;
 use larder_memory::{AnyValue, NearEntry};
 
@@ -63,9 +61,4 @@ pub(crate) fn answer(entry: &NearEntry<Meta>, now: Tick) -> Outcome<AnyValue> {
 pub(crate) fn provenance(entry: &NearEntry<Meta>, now: Tick) -> Outcome<()> {
     let age = now.since(entry.meta.loaded_at);
     Outcome { value: (), source: Source::Near, age, stale: now >= entry.fresh_until }
-}
-
-/// When a refresh of a stale entry is tried again after it failed.
-pub(crate) fn retry_at(now: Tick, throttle: Duration) -> Tick {
-    now + throttle
 }

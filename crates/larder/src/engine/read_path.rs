@@ -10,11 +10,13 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
-use larder_core::{Key, Tag, Tick, check_tags};
-use larder_flight::{FlightId, Follower, Join};
+use larder_core::{ErrorKind, Key, Tag, Tick, check_tags};
+use larder_flight::{FlightId, Follower, Join, Leader};
 use larder_memory::AnyValue;
 
-use super::{Engine, Fault, FlightResult, Landed, Loader, NearRead, RegionState, Remote, Stored, lead::lead};
+use super::{
+    AtHand, Engine, Fault, FlightResult, Landed, LoadSlot, Loader, NearRead, RegionState, Remote, Stored, lead::lead,
+};
 use crate::{
     load_error::LoadFault,
     outcome::Outcome,
@@ -30,6 +32,14 @@ pub(crate) struct ReadOptions {
     pub(crate) skip_near: bool,
     pub(crate) skip_remote: bool,
     pub(crate) force_refresh: bool,
+    /// Stored in no tier.
+    pub(crate) no_store: bool,
+    /// A stale value will do, at once and in place of an error.
+    pub(crate) allow_stale: bool,
+    /// How long the caller waits at most, where that is shorter than the hard time-out.
+    pub(crate) deadline: Option<Duration>,
+    /// A fault of the remote tier is told instead of counting as a miss.
+    pub(crate) tells: bool,
     /// A remembered absence is no answer: the loader always has a value.
     pub(crate) required: bool,
     /// The load runs on its caller's thread. Such a caller must not wait for a load that may need the thread.
@@ -107,16 +117,43 @@ impl LoadRequest {
         }
     }
 
-    /// Joins the key's flight and waits for its result.
-    pub(crate) async fn load(mut self, loader: Loader<'static>, at_hand: Option<Outcome<AnyValue>>) -> FlightResult {
+    /// How long a caller that finds a stale value waits for a fresh one; `None`: not at all.
+    pub(crate) fn soft_timeout(&self) -> Option<Duration> {
+        self.region.strategy.soft_timeout.filter(|_| !self.options.allow_stale)
+    }
+
+    /// Joins the key's flight and waits for its result. A value that is at hand serves once the soft time-out has passed,
+    /// and where the strategy or the call allows it in place of a fault.
+    pub(crate) async fn load(self, loader: Loader<'static>) -> FlightResult {
+        let at_hand = self.at_hand();
+        let request = self.clone();
+        let result = self.join(loader, at_hand.as_ref()).await;
+        request.or_at_hand(result, at_hand)
+    }
+
+    /// A result, or what is at hand in place of a fault, where that may be served.
+    pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<AtHand>) -> FlightResult {
+        let (safe, now) = (self.region.strategy.fail_safe, self.engine.timer.now());
+        match (result, at_hand) {
+            (Err(_), Some(at_hand)) if self.options.allow_stale || at_hand.is_safe(safe, now) => {
+                Ok(Outcome { stale: true, ..at_hand.outcome })
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn join(mut self, loader: Loader<'static>, at_hand: Option<&AtHand>) -> FlightResult {
         if Chain::current().contains(&self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
         // Taken before the flight is joined: what was invalidated until now must not be what it brings.
         let came = self.engine.tags.epoch();
         let mut loader = Some(loader);
-        let deadline = self.wait_limit(self.region.strategy.hard_timeout);
-        let soft = at_hand.as_ref().and(self.region.strategy.soft_timeout).and_then(|limit| self.wait_limit(limit));
+        let deadline = self.deadline();
+        let soft =
+            at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| Some((at_hand, self.wait_limit(limit)?)));
+        // Dropped with this future: a load that is then still running goes on in the background.
+        let mut waiting = None;
         loop {
             let joined = if self.options.force_refresh && loader.is_some() {
                 Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
@@ -124,9 +161,16 @@ impl LoadRequest {
                 self.engine.flights.join(&self.key, self.id)
             };
             let (follower, follows) = match (joined, loader.take()) {
+                (Join::Lead(leader), Some(_)) if self.engine.loads.is_full() => {
+                    let fault = Fault::Larder(LoadFault::Overloaded);
+                    drop(leader.finish(Landed::untagged(Err(fault.clone()))));
+                    return Err(fault);
+                }
                 (Join::Lead(leader), Some(loader)) => {
                     let follower = leader.follow();
-                    spawn(lead(self.clone(), leader, loader, None));
+                    let (slot, caller) = LoadSlot::waited_for(&self.engine);
+                    waiting = Some(caller);
+                    spawn(self.clone(), leader, loader, None, slot);
                     (follower, false)
                 }
                 // Its own leader went away without a result: the runtime is shutting down.
@@ -138,13 +182,21 @@ impl LoadRequest {
                     (follower, follows)
                 }
             };
-            let waited = self.wait(follower, soft.or(deadline), came).await;
+            let until =
+                soft.as_ref().map_or(deadline, |(_, soft)| Some(deadline.map_or(*soft, |hard| hard.min(*soft))));
+            let waited = self.wait(follower, until, came).await;
             self.count_coalesced(follows, &waited);
             match waited {
-                Waited::Result(result) => return result,
+                Waited::Result(result) => {
+                    drop(waiting);
+                    return result;
+                }
                 Waited::Again => self.options.force_refresh &= loader.is_some(),
                 Waited::TimedOut => {
-                    return at_hand.filter(|_| soft.is_some()).ok_or(Fault::Larder(LoadFault::TimedOut));
+                    return match &soft {
+                        Some((at_hand, _)) => Ok(at_hand.outcome.clone()),
+                        None => Err(Fault::Larder(LoadFault::TimedOut)),
+                    };
                 }
             }
         }
@@ -157,7 +209,7 @@ impl LoadRequest {
         }
         let came = self.engine.tags.epoch();
         let mut loader = Some(loader);
-        let deadline = self.wait_limit(self.region.strategy.hard_timeout);
+        let deadline = self.deadline();
         loop {
             let joined = if self.options.force_refresh {
                 self.options.force_refresh = false;
@@ -186,14 +238,23 @@ impl LoadRequest {
         }
     }
 
-    /// Refreshes an entry in the background, unless somebody does already. `fresh_until` is the near entry's.
-    pub(crate) fn refresh(self, loader: Loader<'static>, fresh_until: Tick) {
+    /// Refreshes an entry in the background, unless somebody does already or too many loads go on there: then a later hit
+    /// tries again. `loaded_at` is the near entry's.
+    pub(crate) fn refresh(self, loader: Loader<'static>, loaded_at: Tick) {
         if Chain::current().contains(&self) || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
+        let Some(slot) = LoadSlot::background(&self.engine) else { return };
         if let Join::Lead(leader) = self.engine.flights.join(&self.key, self.id) {
-            spawn(lead(self, leader, loader, Some(fresh_until)));
+            spawn(self, leader, loader, Some(loaded_at), slot);
         }
+    }
+
+    /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let hard = self.wait_limit(self.region.strategy.hard_timeout);
+        let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
+        hard.into_iter().chain(own).min()
     }
 
     fn wait_limit(&self, limit: Duration) -> Option<Tick> {
@@ -208,7 +269,37 @@ impl LoadRequest {
         }
     }
 
+    /// What a flight that goes on has answered to others; only where the near tier does not have it.
+    fn served(&self, came: u64) -> Option<FlightResult> {
+        if self.reads_near() || self.options.force_refresh || self.soft_timeout().is_some() {
+            return None;
+        }
+        let landed = self.engine.serving.of(&self.key, self.id)?;
+        if landed.leaves_out(self.options.required) { None } else { landed.at(came) }
+    }
+
+    /// Waits for the flight of one key of a batch; `None`: it is to be joined again.
+    pub(crate) async fn answer_of(
+        &self,
+        follower: Follower<Landed>,
+        deadline: Option<Tick>,
+        came: u64,
+        follows: bool,
+    ) -> Option<FlightResult> {
+        let waited = self.wait(follower, deadline, came).await;
+        self.count_coalesced(follows, &waited);
+        match waited {
+            Waited::Result(result) => Some(result),
+            Waited::Again if follows => None,
+            // Its own leader went away without a result: the runtime is shutting down.
+            Waited::Again | Waited::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
+        }
+    }
+
     async fn wait(&self, follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
+        if let Some(result) = self.served(came) {
+            return Waited::Result(result);
+        }
         let result = match deadline {
             None => follower.wait().await,
             Some(deadline) => tokio::select! {
@@ -217,6 +308,7 @@ impl LoadRequest {
                 () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
             },
         };
+        let result = result.filter(|landed| !landed.leaves_out(self.options.required));
         result.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
     }
 }
@@ -228,14 +320,19 @@ enum Waited {
     TimedOut,
 }
 
-/// The leader's task carries the caller's cache and the chain of keys that are being loaded.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    let chain = Chain::current();
-    let task = chain.scope(task);
-    match crate::global::scoped() {
-        Some(cache) => drop(tokio::spawn(crate::global::with_cache(cache, task))),
-        None => drop(tokio::spawn(task)),
-    }
+/// The leader's task carries the chain of keys that are being loaded.
+fn spawn(
+    request: LoadRequest,
+    leader: Leader<Landed>,
+    loader: Loader<'static>,
+    refresh_of: Option<Tick>,
+    slot: LoadSlot,
+) {
+    let engine = Arc::clone(&request.engine);
+    engine.spawn(Chain::current().scope(async move {
+        lead(request, leader, loader, refresh_of).await;
+        drop(slot);
+    }));
 }
 
 tokio::task_local! {
@@ -264,7 +361,7 @@ impl Chain {
         Self(Some(Arc::new(link)))
     }
 
-    fn contains(&self, request: &LoadRequest) -> bool {
+    pub(crate) fn contains(&self, request: &LoadRequest) -> bool {
         let mut at = self.0.as_deref();
         while let Some(link) = at {
             if link.engine == request.engine.id && link.id == request.id && link.key == request.key {
@@ -281,34 +378,69 @@ impl Chain {
 }
 
 impl LoadRequest {
-    /// A value that may be served if the load takes too long: only a forced refresh comes here with one.
-    pub(crate) fn at_hand(&self) -> Option<Outcome<AnyValue>> {
-        if !self.options.force_refresh || !self.reads_near() {
+    /// A value that may be served if the load takes too long or fails.
+    pub(crate) fn at_hand(&self) -> Option<AtHand> {
+        if !self.reads_near() {
             return None;
         }
         let now = self.engine.timer.now();
         match self.engine.near_read(self.key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.can_serve(&entry.value).then(|| super::answer(&entry, now))
+                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now))
             }
             NearRead::Miss => None,
         }
     }
 
-    /// Reads the remote tier without loading, and promotes what it finds.
+    /// Reads the remote tier without loading, and promotes what it finds. Reads of one key share a round trip.
     pub(crate) async fn read(&self) -> larder_core::Result<Option<Outcome<AnyValue>>> {
         let Some(remote) = self.remote() else { return Ok(None) };
-        let began = self.engine.tags.epoch();
-        let ticket = self.engine.flights.ticket(&self.key);
-        let deadline = self.region.strategy.remote_deadline;
-        let stored = self.engine.within(deadline, remote.read(&self.key, &self.region, self.ops)).await;
-        match stored {
-            Ok(Stored::Entry(entry)) => Ok(Some(self.promote(&ticket, &entry, began))),
-            Ok(_) => Ok(None),
-            Err(error) => {
-                self.engine.remote_fault(&self.region, Some(&self.key), &error);
-                Err(error)
-            }
+        let came = self.engine.tags.epoch();
+        let own = self.options.deadline.unwrap_or(Duration::MAX);
+        let deadline = self.region.strategy.remote_deadline.min(own);
+        loop {
+            let landed = match self.engine.flights.join(&self.key, self.id) {
+                Join::Lead(leader) => Some(self.lead_read(remote, leader, deadline).await),
+                Join::Follow(follower) => self.engine.within(deadline, async { Ok(follower.wait().await) }).await?,
+            };
+            return match landed.and_then(|landed| landed.at(came)) {
+                Some(Ok(outcome)) => Ok((!outcome.value.is::<Nothing>()).then_some(outcome)),
+                Some(Err(Fault::Remote(error))) => Err(error),
+                // The leader went away, or what it found is older than this call.
+                _ => continue,
+            };
         }
     }
+
+    async fn lead_read(&self, remote: &Remote, mut leader: Leader<Landed>, deadline: Duration) -> Landed {
+        let began = self.engine.tags.epoch();
+        let read = async {
+            let key = std::slice::from_ref(&self.key);
+            let found = remote.read_many(key, &self.region, self.ops, self.options.tells).await;
+            found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
+        };
+        let landed = match self.engine.within(deadline, read).await {
+            Ok(Stored::Entry(entry)) => {
+                let outcome = self.promote(leader.ticket(), &entry, began);
+                Landed::read(Ok(outcome), began, self.engine.tags.cells(&entry.tags))
+            }
+            Ok(_) => Landed::read(Ok(Outcome::loaded(Arc::new(Nothing) as AnyValue)), began, None),
+            Err(error) => {
+                self.engine.remote_fault(&self.region, Some(&self.key), &error);
+                if error.kind() == ErrorKind::Timeout && deadline < self.region.strategy.remote_deadline {
+                    // This call's haste is not the others'.
+                    return Landed::read(Err(Fault::Remote(error)), began, None);
+                }
+                Landed::read(Err(Fault::Remote(error)), began, None)
+            }
+        };
+        drop(leader.finish(landed.clone()));
+        landed
+    }
 }
+
+/// Nothing stands in the remote tier.
+struct Nothing;
+
+/// What reads without a loader have in place of its error's type.
+pub(crate) enum NoLoader {}

@@ -1,35 +1,33 @@
-//! The remote tier: entries in envelopes, fill tokens and tag markers over a [`Backend`].
-//!
-//! The order of things is that of the protocol: a load begins only after its fill token is known, a fill is one
-//! compare-and-set against that token, and tag versions are captured before the loader runs.
+//! The remote tier: entries in envelopes and tag markers over a [`Backend`]. How loads fill it is in `fill.rs`.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
-    Atomic, Backend, BackendExt, Clock, Condition, Each, Error, ErrorKind, Expected, GetOptions, Key, Result,
-    SetOptions, SetOutcome, Tag, Ttl, UnixMillis,
-    envelope::{CodecId, Header, Kind, TagVersion},
+    Atomic, Backend, BackendExt, Clock, Condition, Each, Error, Expected, Found, GetOptions, Key, Result, SetOptions,
+    SetOutcome, Tag, Ttl, UnixMillis,
+    envelope::{Header, Kind, TagVersion},
 };
+use larder_fallback::FallbackBackend;
 use larder_memory::AnyValue;
 use larder_strategy::Plan;
 
-use super::{RegionState, Write};
+use super::{RegionState, Write, fill::version};
 use crate::{
     stats::Event,
     value::{Absent, ValueOps},
 };
 
-/// How long a tag's marker lives: longer than entries usually do. One that goes earlier makes its entries misses.
-const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// The remote tier of a cache.
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) backend: Arc<dyn Backend>,
-    namespace_prefix: String,
-    clock: Arc<dyn Clock>,
+    /// The same, for those who want to be told of its faults.
+    fallback: Arc<FallbackBackend>,
+    pub(super) namespace_prefix: String,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// An entry of the remote tier that may be served.
@@ -38,6 +36,10 @@ pub(crate) struct RemoteEntry {
     pub(crate) value: AnyValue,
     pub(crate) fresh_for: Duration,
     pub(crate) stale_for: Duration,
+    /// How long it was fresh in all when it was written.
+    pub(crate) ttl: Duration,
+    /// What its load cost.
+    pub(crate) cost: Duration,
     pub(crate) age: Duration,
     /// How long ago it ceased to be fresh.
     pub(crate) stale_by: Duration,
@@ -61,17 +63,6 @@ pub(crate) enum Stored {
     LeftAlone,
 }
 
-/// What a load needs to store its result in the remote tier.
-#[derive(Debug)]
-pub(crate) struct Fill {
-    token: Expected,
-    tags: Vec<TagVersion>,
-    /// Version of the namespace's tag-invalidation token before the load.
-    invalidations: u64,
-    /// The placeholder, if this process placed it.
-    placed: Option<Bytes>,
-}
-
 /// Under which policy an entry is written, for how long, and what its load cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life<'a> {
@@ -87,14 +78,38 @@ pub(crate) struct Encoded {
 }
 
 impl Remote {
-    pub(crate) fn new(backend: Arc<dyn Backend>, namespace_prefix: &str, clock: Arc<dyn Clock>) -> Self {
-        Self { backend, namespace_prefix: namespace_prefix.to_owned(), clock }
+    pub(crate) fn new(fallback: Arc<FallbackBackend>, namespace_prefix: &str, clock: Arc<dyn Clock>) -> Self {
+        let backend = Arc::clone(&fallback) as Arc<dyn Backend>;
+        Self { backend, fallback, namespace_prefix: namespace_prefix.to_owned(), clock }
     }
 
     /// Reads a key: one round trip, and one more for an entry with tags.
     pub(crate) async fn read(&self, key: &Key, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
         let Some(bytes) = self.backend.get(key).await? else { return Ok(Stored::Nothing) };
         self.interpret(key, bytes, region, ops).await
+    }
+
+    /// Reads keys: one round trip, and one more if there are entries with tags. `tells`: a key that could not be asked
+    /// for is an error, and else nothing.
+    pub(crate) async fn read_many(
+        &self,
+        keys: &[Key],
+        region: &RegionState,
+        ops: &ValueOps,
+        tells: bool,
+    ) -> Each<Stored> {
+        let found: Each<Option<Found>> = if tells {
+            self.fallback.get_many_or_fault(keys, GetOptions::new()).await
+        } else {
+            self.backend.get_many(keys, GetOptions::new()).await
+        };
+        let judged = keys.iter().zip(found).map(|(key, found)| async move {
+            match found? {
+                Some(found) => self.interpret(key, found.value, region, ops).await,
+                None => Ok(Stored::Nothing),
+            }
+        });
+        join_all(judged).await
     }
 
     async fn interpret(&self, key: &Key, bytes: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
@@ -134,6 +149,8 @@ impl Remote {
             value,
             fresh_for: header.fresh_until.remaining(now).min(life),
             stale_for,
+            ttl: life.saturating_sub(header.stale_until.remaining(header.fresh_until)),
+            cost: Duration::from_micros(header.load_cost_us.into()),
             stale_by: now.remaining(header.fresh_until),
             age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
             bytes: bytes.len(),
@@ -171,119 +188,9 @@ impl Remote {
         Ok(true)
     }
 
-    /// Prepares a load: places a fill token where nothing stands, and captures the versions of tags. `known` is the token
-    /// of an entry or placeholder that was found. Answers what was found instead, if somebody was quicker.
-    pub(crate) async fn begin_fill(
-        &self,
-        key: &Key,
-        known: Option<Expected>,
-        tags: &[Tag],
-        life: Duration,
-    ) -> Result<std::result::Result<Fill, Bytes>> {
-        let (versions, token) = futures_util::future::join(self.versions(tags), async {
-            match known {
-                Some(token) => Ok(Ok((token, None))),
-                None => self.place_token(key, life).await,
-            }
-        })
-        .await;
-        let token = token?;
-        let (tags, invalidations) = match (versions, &token) {
-            (Ok(versions), _) => versions,
-            (Err(error), Ok((token, Some(_)))) => {
-                self.atomic()?.compare_and_delete(key, token).await?;
-                return Err(error);
-            }
-            (Err(error), _) => return Err(error),
-        };
-        Ok(token.map(|(token, placed)| Fill { token, tags, invalidations, placed }))
-    }
-
-    /// Renews a fill token that this process placed, while its load goes on.
-    pub(crate) async fn renew(&self, key: &Key, fill: &Fill, life: Duration) -> Result<bool> {
-        let Some(placeholder) = &fill.placed else { return Ok(true) };
-        let options = SetOptions::new().ttl(life);
-        Ok(self.atomic()?.compare_and_set(key, &fill.token, placeholder.clone(), options).await?.is_stored())
-    }
-
-    /// Takes a fill token back that will not be used, so that nobody waits for it.
-    pub(crate) async fn release(&self, key: &Key, fill: &Fill) -> Result<()> {
-        if fill.placed.is_some() {
-            self.atomic()?.compare_and_delete(key, &fill.token).await?;
-        }
-        Ok(())
-    }
-
-    async fn place_token(
-        &self,
-        key: &Key,
-        life: Duration,
-    ) -> Result<std::result::Result<(Expected, Option<Bytes>), Bytes>> {
-        let mut placeholder = Header::new(Kind::Placeholder, CodecId::RAW);
-        placeholder.stale_until = self.clock.wall() + life;
-        let token = Expected::prefix(Bytes::copy_from_slice(&placeholder.token()));
-        let value = Bytes::from(placeholder.encode(&[])?);
-        Ok(match self.atomic()?.get_or_set(key, value.clone(), life).await? {
-            None => Ok((token, Some(value))),
-            Some(found) => Err(found),
-        })
-    }
-
     /// Judges what stood under the key when the token was to be placed.
     pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
         self.interpret(key, found, region, ops).await
-    }
-
-    /// The versions of tags and of the namespace's tag-invalidation token, made where there are none. The token is what
-    /// tags that the loader names later are judged by.
-    async fn versions(&self, tags: &[Tag]) -> Result<(Vec<TagVersion>, u64)> {
-        let mut keys: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
-        keys.push(self.invalidations_key());
-        let mut versions = Vec::with_capacity(keys.len());
-        for (marker, found) in keys.iter().zip(self.backend.get_many(&keys, GetOptions::new()).await) {
-            versions.push(match found?.and_then(|found| version(&found.value)) {
-                Some(version) => version,
-                None => self.make_marker(marker).await?,
-            });
-        }
-        let invalidations = versions.pop().unwrap_or(0);
-        let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
-        Ok((tags, invalidations))
-    }
-
-    async fn make_marker(&self, marker: &Key) -> Result<u64> {
-        let fresh = fastrand::u64(..);
-        let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
-        match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
-            None => Ok(fresh),
-            Some(found) => version(&found).ok_or_else(|| {
-                let message = "the tag's marker was overwritten by another program; delete it";
-                Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
-            }),
-        }
-    }
-
-    /// Stores a loaded value if the key still holds the fill token. `late` are tags that the loader named: they are only
-    /// accepted if no tag of the namespace was invalidated since before the load. Answers whether it was stored.
-    pub(crate) async fn commit(
-        &self,
-        key: &Key,
-        fill: &Fill,
-        late: &[Tag],
-        entry: &Encoded,
-        life: Life<'_>,
-    ) -> Result<bool> {
-        let mut tags = fill.tags.clone();
-        if !late.is_empty() {
-            let (versions, invalidations) = self.versions(late).await?;
-            if invalidations != fill.invalidations {
-                return Ok(false);
-            }
-            tags.extend(versions);
-        }
-        let value = self.entry(entry, tags, life)?;
-        let options = SetOptions::new().ttl(ttl(life.plan));
-        Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
     }
 
     /// Writes a value whatever stands there, as a caller's `set` does. Fill tokens and dead entries are nothing that a
@@ -296,7 +203,7 @@ impl Remote {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let Write { key, tags, ops, .. } = write;
-        let versions = if tags.is_empty() { Vec::new() } else { self.versions(tags).await?.0 };
+        let versions = self.tag_versions(tags).await?;
         let value = self.entry(entry, versions, life)?;
         let options = options.ttl(ttl(life.plan));
         let outcome = self.backend.set(key, value.clone(), options).await?;
@@ -339,11 +246,11 @@ impl Remote {
         self.backend.delete_many(&markers).await
     }
 
-    fn invalidations_key(&self) -> Key {
+    pub(super) fn invalidations_key(&self) -> Key {
         Key::from_canonical(format!("{}%tags", self.namespace_prefix))
     }
 
-    fn atomic(&self) -> Result<&dyn Atomic> {
+    pub(super) fn atomic(&self) -> Result<&dyn Atomic> {
         self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
     }
 }
@@ -354,9 +261,4 @@ pub(crate) fn ttl(plan: &Plan) -> Ttl {
 
 fn until(now: UnixMillis, duration: Duration) -> UnixMillis {
     if duration == Duration::MAX { UnixMillis::FOREVER } else { now + duration }
-}
-
-/// The version that a marker holds.
-fn version(marker: &[u8]) -> Option<u64> {
-    marker.try_into().ok().map(u64::from_le_bytes)
 }

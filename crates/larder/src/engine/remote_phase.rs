@@ -1,137 +1,149 @@
 //! What a leader does with the remote tier: read, wait for another process's load, place the fill token, promote, commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use larder_core::{Error, ErrorKind, Expected, Result, Tag, Tick, envelope::Kind};
 use larder_flight::Ticket;
-use larder_memory::AnyValue;
+use larder_memory::{AnyValue, Displaced};
 use larder_strategy::{Lease, Plan};
 
 use super::{
     Encoded, Engine, Landed, Life, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
-    remote::{Fill, RemoteEntry},
+    fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
+    remote::RemoteEntry,
 };
 use crate::{
     outcome::{Outcome, Source},
     value::Absent,
 };
 
-/// How long a fill token lives unless its load renews it: a process that dies frees its keys within this time.
-const TOKEN_LIFE: Duration = Duration::from_secs(3);
-
-/// Entries of another process are only worth taking in an early refresh if they outlive one's own by this much.
+/// An entry of the remote tier was loaded after the near one if it is younger by this much: one load's two entries are
+/// written one after the other.
 const NEWER_BY: Duration = Duration::from_millis(20);
+
+/// How often what was found while a key was being claimed is judged anew before the load goes on without a token.
+const ATTEMPTS: usize = 3;
 
 /// Where a read stands after the remote tier was asked.
 #[derive(Debug)]
 pub(crate) enum RemotePhase {
     /// A fresh entry: no load.
     Fresh(Box<RemoteEntry>),
-    /// A stale one: answer with it, and load.
-    Stale(Box<RemoteEntry>, Option<Fill>),
-    /// Load; without a fill token nothing is stored in the remote tier.
-    Load(Option<Fill>),
+    /// A stale one: answer with it, and go on.
+    Stale(Box<RemoteEntry>, Next),
+    /// Nothing that can be served: go on.
+    Go(Next),
     /// The remote tier failed: load, and store near only.
     Fault,
 }
 
+/// How a read goes on that the remote tier has no fresh entry for.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Load; without a fill token nothing is stored in the remote tier.
+    Load(Option<Fill>),
+    /// Another process loads, and this is the token that it shares.
+    Wait(Expected),
+}
+
 impl LoadRequest {
-    /// Asks the remote tier, within the strategy's deadline; the wait for another process has its own bound.
-    pub(crate) async fn remote_phase(&self, refresh_of: Option<Tick>) -> RemotePhase {
-        let Some(remote) = self.remote() else { return RemotePhase::Load(None) };
-        let strategy = &self.region.strategy;
-        let engine = &self.engine;
-        let mut wait_until = None;
-        loop {
-            let step = self.remote_step(remote, refresh_of, wait_until.is_some());
-            let phase = match engine.within(strategy.remote_deadline, step).await {
-                Ok(phase) => phase,
-                Err(error) => {
-                    engine.remote_fault(&self.region, Some(&self.key), &error);
-                    return RemotePhase::Fault;
-                }
-            };
-            let token = match phase {
-                Step::Done(phase) => return phase,
-                Step::SomebodyLoads(token) => token,
-            };
-            let Lease::Wait { bound } = strategy.lease else { return self.share_token(remote, token).await };
-            let now = engine.timer.now_precise();
-            if now >= *wait_until.get_or_insert(now + bound) {
-                return self.share_token(remote, token).await;
-            }
-            // First fills are not announced, so one polls; with jitter, so that losers do not poll in step.
-            engine.timer.sleep(Duration::from_millis(fastrand::u64(5..=50))).await;
-        }
-    }
-
-    async fn remote_step(&self, remote: &Remote, refresh_of: Option<Tick>, waited: bool) -> Result<Step> {
-        let stored = remote.read(&self.key, &self.region, self.ops).await?;
-        let known = match stored {
-            Stored::Nothing => None,
-            found => match self.consider(found, refresh_of, waited) {
-                Considered::Done(phase) => return Ok(Step::Done(phase)),
-                Considered::SomebodyLoads(token) => return Ok(Step::SomebodyLoads(token)),
-                Considered::StaleEntry(entry) => {
-                    let fill = remote.begin_fill(&self.key, Some(entry.token.clone()), &self.tags, TOKEN_LIFE).await?;
-                    return Ok(Step::Done(RemotePhase::Stale(entry, fill.ok())));
-                }
-                Considered::Replace(token) => Some(token),
-            },
+    /// Asks the remote tier once, within the strategy's deadline. `waited`: this call has waited for another process.
+    pub(crate) async fn look(&self, refresh_of: Option<Tick>, waited: bool) -> RemotePhase {
+        let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
+        let step = async {
+            let stored = remote.read(&self.key, &self.region, self.ops).await?;
+            self.proceed(remote, stored, refresh_of, waited).await
         };
-        match remote.begin_fill(&self.key, known, &self.tags, TOKEN_LIFE).await? {
-            Ok(fill) => Ok(Step::Done(RemotePhase::Load(Some(fill)))),
-            // Somebody was quicker between the read and the token.
-            Err(bytes) => {
-                let found = remote.judge(&self.key, bytes, &self.region, self.ops).await?;
-                Ok(match self.consider(found, refresh_of, waited) {
-                    Considered::Done(phase) => Step::Done(phase),
-                    Considered::SomebodyLoads(token) => Step::SomebodyLoads(token),
-                    Considered::StaleEntry(entry) => Step::Done(RemotePhase::Stale(entry, None)),
-                    Considered::Replace(_) => Step::Done(RemotePhase::Load(None)),
-                })
-            }
-        }
+        self.in_time(step).await
     }
 
-    fn consider(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
+    /// A step's result; a fault is counted and no reason to give up.
+    pub(crate) async fn in_time(&self, step: impl Future<Output = Result<RemotePhase>>) -> RemotePhase {
+        self.engine.within(self.region.strategy.remote_deadline, step).await.unwrap_or_else(|error| {
+            self.engine.remote_fault(&self.region, Some(&self.key), &error);
+            RemotePhase::Fault
+        })
+    }
+
+    /// Claims what may be loaded.
+    async fn proceed(
+        &self,
+        remote: &Remote,
+        mut stored: Stored,
+        refresh_of: Option<Tick>,
+        waited: bool,
+    ) -> Result<RemotePhase> {
+        for _ in 0..ATTEMPTS {
+            let (stale, ground) = match self.consider(stored, refresh_of, waited) {
+                Considered::Done(phase) => return Ok(phase),
+                Considered::Claim(stale, ground) => (stale, ground),
+            };
+            stored = match remote.begin_fill(&self.key, ground, &self.tags).await? {
+                Claim::Ours(fill) => return Ok(RemotePhase::of(stale, Next::Load(Some(fill)))),
+                Claim::Leased(token) => return Ok(RemotePhase::of(stale, Next::Wait(token))),
+                Claim::Found(bytes) => remote.judge(&self.key, bytes, &self.region, self.ops).await?,
+                Claim::Changed => remote.read(&self.key, &self.region, self.ops).await?,
+            };
+        }
+        Ok(RemotePhase::Go(Next::Load(None)))
+    }
+
+    /// What a stored thing means for this call.
+    pub(crate) fn consider(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
         let entry = match stored {
-            Stored::Nothing | Stored::LeftAlone => return Considered::Done(RemotePhase::Load(None)),
-            Stored::Dead(token) => return Considered::Replace(token),
-            Stored::Loading(token) => return Considered::SomebodyLoads(token),
+            Stored::LeftAlone => return Considered::Done(RemotePhase::Go(Next::Load(None))),
+            Stored::Nothing => return Considered::Claim(None, Ground::Nothing),
+            Stored::Dead(token) => return Considered::Claim(None, Ground::Dead(token)),
+            Stored::Loading(token) => return Considered::Done(RemotePhase::Go(Next::Wait(token))),
             Stored::Entry(entry) => entry,
         };
-        if self.options.required && entry.value.is::<Absent>() {
-            return Considered::Replace(entry.token);
-        }
         // A forced refresh ignores what is stored, unless another process loaded it while this one waited.
-        if self.options.force_refresh && !waited {
-            return Considered::Replace(entry.token);
+        let forced = self.options.force_refresh && !waited;
+        if forced || self.options.required && entry.value.is::<Absent>() {
+            return Considered::Claim(None, Ground::Living(entry.token, Announce::No));
         }
+        let announce = if self.region.strategy.lease == Lease::Off { Announce::No } else { Announce::Yes };
+        let living = |entry: &RemoteEntry| Ground::Living(entry.token.clone(), announce);
         if entry.fresh_for.is_zero() {
-            return match refresh_of {
-                Some(_) => Considered::Replace(entry.token),
-                None => Considered::StaleEntry(entry),
-            };
+            let ground = living(&entry);
+            return Considered::Claim(refresh_of.is_none().then_some(entry), ground);
         }
-        let newer = |own: Tick| self.engine.timer.now() + entry.fresh_for > own + NEWER_BY;
+        // By when it was loaded: the near copy's deadlines may have been cut short.
+        let newer = |loaded_at: Tick| self.engine.timer.now() - entry.age > loaded_at + NEWER_BY;
         if refresh_of.is_none_or(newer) {
             Considered::Done(RemotePhase::Fresh(entry))
         } else {
-            Considered::Replace(entry.token)
+            Considered::Claim(None, living(&entry))
         }
     }
 
-    /// Loads beside another process: the token is shared, and the first to commit wins.
-    async fn share_token(&self, remote: &Remote, token: Expected) -> RemotePhase {
-        let begin = remote.begin_fill(&self.key, Some(token), &self.tags, TOKEN_LIFE);
-        match self.engine.within(self.region.strategy.remote_deadline, begin).await {
-            Ok(fill) => RemotePhase::Load(fill.ok()),
-            Err(error) => {
-                self.engine.remote_fault(&self.region, Some(&self.key), &error);
-                RemotePhase::Fault
+    /// Waits for the process that has the token: until it has stored its value or gives the key up, or the strategy's
+    /// bound has passed; then the token is shared, and the first to commit wins.
+    pub(crate) async fn wait_for_other(&self, mut token: Expected, refresh_of: Option<Tick>) -> RemotePhase {
+        if let Lease::Wait { bound } = self.region.strategy.lease {
+            let timer = &self.engine.timer;
+            let until = timer.now_precise() + bound;
+            while timer.now_precise() < until {
+                // First fills are not announced, so one polls; with jitter, so that losers do not poll in step.
+                let pause = timer.now_precise() + Duration::from_millis(self.engine.rng().u64(5..=50));
+                timer.sleep_until(pause.min(until)).await;
+                match self.look(refresh_of, true).await {
+                    RemotePhase::Go(Next::Wait(other)) | RemotePhase::Stale(_, Next::Wait(other)) => token = other,
+                    ended => return ended,
+                }
             }
         }
+        self.share_token(token).await
+    }
+
+    /// Loads beside another process, with its token.
+    pub(crate) async fn share_token(&self, token: Expected) -> RemotePhase {
+        let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
+        self.in_time(async {
+            let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.tags).await?;
+            Ok(RemotePhase::Go(Next::Load(if let Claim::Ours(fill) = claim { Some(fill) } else { None })))
+        })
+        .await
     }
 
     /// Copies an entry of the remote tier into the near tier, if this call uses it; answers with it.
@@ -176,7 +188,7 @@ impl LoadRequest {
     /// The life of what was loaded.
     pub(crate) fn plan(&self, loaded: &LoadedAny, cost: Duration) -> Plan {
         let strategy = &self.region.strategy;
-        let mut rng = fastrand::Rng::new();
+        let mut rng = self.engine.rng();
         if loaded.value.is_none() {
             return strategy.plan_none(&mut rng);
         }
@@ -198,16 +210,19 @@ impl Engine {
         if region.strategy.tiers.uses_near() {
             let now = self.timer.now();
             let meta = Meta { loaded_at: now - entry.age, began, tags: self.tags.cells(&entry.tags) };
+            let elapsed = entry.ttl.saturating_sub(entry.fresh_for);
+            let early = region.strategy.refresh_after(entry.ttl, entry.cost, &mut self.rng());
             let life = NearLife {
                 fresh_for: entry.fresh_for,
                 stale_for: entry.stale_for,
-                refresh_after: None,
+                refresh_after: early.map(|after| after.saturating_sub(elapsed)),
                 unverified: false,
             };
             let near = self.near_entry(entry.value.clone(), meta, life, region);
             let weight = Self::weight(region, &entry.value, Some(entry.bytes), size);
+            let mut displaced = Displaced::default();
             ticket.commit_copy(|| {
-                self.near.insert(Arc::clone(ticket.key().as_arc()), near, weight);
+                self.near.insert_with(Arc::clone(ticket.key().as_arc()), near, weight, &mut displaced);
             });
         }
         answer(entry)
@@ -223,16 +238,21 @@ fn commit_deadline(strategy: &larder_strategy::Strategy) -> Duration {
     strategy.remote_deadline.saturating_mul(20)
 }
 
-enum Step {
-    Done(RemotePhase),
-    SomebodyLoads(Expected),
+impl RemotePhase {
+    fn of(stale: Option<Box<RemoteEntry>>, next: Next) -> Self {
+        match stale {
+            Some(entry) => Self::Stale(entry, next),
+            None => Self::Go(next),
+        }
+    }
 }
 
-enum Considered {
+/// What a stored thing means for a call.
+pub(crate) enum Considered {
+    /// Nothing is to be claimed.
     Done(RemotePhase),
-    SomebodyLoads(Expected),
-    StaleEntry(Box<RemoteEntry>),
-    Replace(Expected),
+    /// The key is to be claimed for a load; the entry may be served until then.
+    Claim(Option<Box<RemoteEntry>>, Ground),
 }
 
 /// A fill token that is given back when its load does not use it, also when the load is dropped in the middle.
@@ -250,7 +270,9 @@ impl FillGuard {
     /// taking it back after a commit whose outcome is unknown removes nothing but the placeholder.
     pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) {
         let Some(fill) = &self.fill else { return };
-        if self.request.commit_remote(fill, late, encoded, plan, cost).await {
+        let stored = self.request.commit_remote(fill, late, encoded, plan, cost).await;
+        if stored && !fill.is_leased() {
+            // The value stands where the placeholder stood.
             self.fill = None;
         } else {
             self.release().await;
@@ -264,7 +286,7 @@ impl FillGuard {
         };
         loop {
             self.request.engine.timer.sleep(TOKEN_LIFE / 3).await;
-            let renewal = remote.renew(&self.request.key, fill, TOKEN_LIFE);
+            let renewal = remote.renew(fill);
             match self.request.engine.within(TOKEN_LIFE / 3, renewal).await {
                 Ok(true) => {}
                 Ok(false) => return std::future::pending().await,
@@ -283,7 +305,7 @@ impl FillGuard {
 
 async fn release(request: &LoadRequest, fill: &Fill) {
     let Some(remote) = request.remote() else { return };
-    let result = request.engine.within(TOKEN_LIFE, remote.release(&request.key, fill)).await;
+    let result = request.engine.within(TOKEN_LIFE, remote.release(fill)).await;
     if let Err(error) = result {
         request.engine.remote_fault(&request.region, Some(&request.key), &error);
     }
@@ -293,9 +315,10 @@ impl Drop for FillGuard {
     fn drop(&mut self) {
         let Some(fill) = self.fill.take() else { return };
         // Without a runtime the token stays until its life ends.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             let request = self.request.clone();
-            drop(runtime.spawn(async move { release(&request, &fill).await }));
+            let engine = Arc::clone(&request.engine);
+            engine.spawn(async move { release(&request, &fill).await });
         }
     }
 }

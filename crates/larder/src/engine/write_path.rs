@@ -8,10 +8,11 @@ use larder_core::{
     BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Target, Ttl,
     envelope::{self, Header, Kind},
 };
-use larder_memory::AnyValue;
+use larder_flight::Ticket;
+use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::Plan;
 
-use super::{Encoded, Engine, Life, Meta, NearLife, RegionState, Remote};
+use super::{Encoded, Engine, Landed, Life, Meta, NearLife, NearRead, RegionState, Remote};
 use crate::{stats::Event, value::ValueOps};
 
 /// One write.
@@ -71,9 +72,10 @@ impl Engine {
         let options = condition(write.condition);
         let life = Life { region, plan: &plan, cost: Duration::ZERO };
         let sent = remote.write(&write, &encoded, life, options);
-        let abandoned = Abandoned { engine: self, key: Some(&write.key) };
+        // A write that is dropped: what was read meanwhile may be older than what it has written.
+        let abandoned = SecondFence::new(|| self.forget_all([&write.key]));
         let answer = self.within(region.strategy.remote_deadline, sent).await;
-        abandoned.answered();
+        abandoned.not_needed();
         let outcome = match answer {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -83,10 +85,8 @@ impl Engine {
             }
         };
         if outcome.is_stored() {
-            let kept = !write.skip_near
-                && region.strategy.tiers.uses_near()
-                && ticket.commit(|| self.insert_written(region, &write, &plan, began, Some(bytes)));
-            if !kept {
+            let near = !write.skip_near && region.strategy.tiers.uses_near();
+            if !near || !self.keep_written(&mut ticket, region, &write, &plan, (began, bytes)) {
                 self.forget(&write.key);
             }
             self.announce(&Target::Keys(vec![write.key.clone()])).await;
@@ -104,36 +104,57 @@ impl Engine {
             Some(Ttl::Keep) => keep(self.near.get(write.key.as_str()).map(|entry| entry.stale_until.since(now))),
             other => plan_for(region, other),
         };
-        Ok(self.flights.raise(&write.key, || {
-            let present = matches!(
-                self.near_read(write.key.as_str(), now),
-                super::NearRead::Fresh(_) | super::NearRead::Refresh(_) | super::NearRead::Stale(_)
-            );
+        let (entry, weight) = self.written(region, write, &plan, began, None);
+        // What gives way is dropped outside the fence's lock: a value's `Drop` may use the cache.
+        let (mut displaced, mut replaced) = (Displaced::default(), None);
+        let outcome = self.flights.raise(&write.key, || {
+            let (present, found) = match self.near_read(write.key.as_str(), now) {
+                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => (true, Some(entry)),
+                NearRead::Miss => (false, None),
+            };
+            replaced = found;
             if !holds(write.condition, present) {
                 return SetOutcome::Rejected;
             }
-            self.near.remove(write.key.as_str());
+            replaced = self.near.remove(write.key.as_str());
             if plan.is_stored() {
-                self.insert_written(region, write, &plan, began, None);
+                self.near.insert_with(Arc::clone(write.key.as_arc()), entry, weight, &mut displaced);
             }
             SetOutcome::Stored
-        }))
+        });
+        drop(replaced);
+        Ok(outcome)
     }
 
-    pub(crate) fn insert_written(
+    /// Keeps a value near that the remote tier has stored; answers whether the fence let it through.
+    pub(crate) fn keep_written(
+        &self,
+        ticket: &mut Ticket<Landed>,
+        region: &RegionState,
+        write: &Write,
+        plan: &Plan,
+        (began, bytes): (u64, usize),
+    ) -> bool {
+        let (entry, weight) = self.written(region, write, plan, began, Some(bytes));
+        let mut displaced = Displaced::default();
+        ticket.commit(|| {
+            self.near.insert_with(Arc::clone(write.key.as_arc()), entry, weight, &mut displaced);
+        })
+    }
+
+    fn written(
         &self,
         region: &RegionState,
         write: &Write,
         plan: &Plan,
         began: u64,
         bytes: Option<usize>,
-    ) {
+    ) -> (NearEntry<Meta>, u64) {
         let meta = Meta { loaded_at: self.timer.now(), began, tags: self.tags.cells(&write.tags) };
         let life =
             NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: None, unverified: false };
         let entry = self.near_entry(write.value.clone(), meta, life, region);
-        let weight = Self::weight(region, &write.value, bytes, write.ops.size);
-        self.near.insert(Arc::clone(write.key.as_arc()), entry, weight);
+        (entry, Self::weight(region, &write.value, bytes, write.ops.size))
     }
 
     async fn write_plan(&self, region: &RegionState, write: &Write, remote: Option<&Remote>) -> Result<Plan> {
@@ -151,12 +172,11 @@ impl Engine {
     pub(crate) async fn delete(&self, region: &RegionState, keys: &[Key]) -> Result<u64> {
         region.counters.add(Event::Delete, keys.len() as u64);
         let near: Vec<bool> = keys.iter().map(|key| self.forget(key)).collect();
+        // Somebody may have fetched the old value between the first fence and the removal, also if this is dropped.
+        let again = SecondFence::new(|| self.forget_all(keys));
         let deadline = region.strategy.remote_deadline;
         let answers = self.within(deadline, async { Ok(self.store().delete_many(keys).await) }).await;
-        // Somebody may have fetched the old value between the first fence and the removal.
-        for key in keys {
-            self.forget(key);
-        }
+        drop(again);
         // Whether or not the removal came through: what came through must not stay in the others' near tiers.
         if self.remote.is_some() {
             self.announce(&Target::Keys(keys.to_vec())).await;
@@ -173,10 +193,11 @@ impl Engine {
     /// Changes how long a key lives; answers whether it was there.
     pub(crate) async fn expire(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
         let Some(remote) = self.remote_of(region) else { return self.expire_local(region, key, ttl).await };
+        // The near copy has the old deadlines; the next read fetches the new ones.
+        let again = SecondFence::new(|| self.forget_all([key]));
         let deadline = region.strategy.remote_deadline;
         let changed = self.within(deadline, self.expire_remote(remote, key, ttl)).await;
-        // The near copy has the old deadlines; the next read fetches the new ones.
-        self.forget(key);
+        drop(again);
         if changed.as_ref().is_ok_and(|changed| *changed) {
             self.announce(&Target::Keys(vec![key.clone()])).await;
         }
@@ -227,14 +248,15 @@ impl Engine {
 
     async fn expire_local(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
         let now = self.timer.now();
+        let plan = plan_for(region, Some(ttl));
+        let (mut displaced, mut found) = (Displaced::default(), None);
         let changed = self.flights.raise(key, || {
-            let (super::NearRead::Fresh(mut entry)
-            | super::NearRead::Refresh(mut entry)
-            | super::NearRead::Stale(mut entry)) = self.near_read(key.as_str(), now)
+            let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
+                self.near_read(key.as_str(), now)
             else {
                 return false;
             };
-            let plan = plan_for(region, Some(ttl));
+            found = Some(entry);
             if ttl == Ttl::Keep {
                 return true;
             }
@@ -242,11 +264,12 @@ impl Engine {
                 return self.near.remove(key.as_str()).is_some();
             }
             let deadline = if plan.is_endless() { larder_core::Tick::FOREVER } else { now + plan.fresh_for };
-            (entry.fresh_until, entry.stale_until, entry.refresh_at) = (deadline, deadline, deadline);
-            let weight = Self::weight(region, &entry.value, None, size_of_val(&entry.value));
-            self.near.insert(Arc::clone(key.as_arc()), entry, weight);
-            true
+            let amend = |entry: &mut NearEntry<Meta>| {
+                (entry.fresh_until, entry.stale_until, entry.refresh_at) = (deadline, deadline, deadline);
+            };
+            self.near.amend(Arc::clone(key.as_arc()), amend, &mut displaced)
         });
+        drop(found);
         if changed {
             return Ok(true);
         }
@@ -259,22 +282,23 @@ impl Engine {
     }
 }
 
-/// A write under way: if it is dropped, what was read meanwhile may be older than what it has written.
-struct Abandoned<'a> {
-    engine: &'a Engine,
-    key: Option<&'a Key>,
-}
+/// What is done again when a removal or a write has been answered, or is dropped before that.
+pub(crate) struct SecondFence<F: FnMut()>(Option<F>);
 
-impl Abandoned<'_> {
-    fn answered(mut self) {
-        self.key = None;
+impl<F: FnMut()> SecondFence<F> {
+    pub(crate) fn new(raise: F) -> Self {
+        Self(Some(raise))
+    }
+
+    pub(crate) fn not_needed(mut self) {
+        self.0 = None;
     }
 }
 
-impl Drop for Abandoned<'_> {
+impl<F: FnMut()> Drop for SecondFence<F> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.engine.forget(key);
+        if let Some(mut raise) = self.0.take() {
+            raise();
         }
     }
 }

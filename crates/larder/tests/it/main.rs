@@ -2,13 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
 
+mod acceptance;
 mod basics;
+mod batches;
 mod degrade;
 mod globals;
+mod leases;
 mod loads;
 mod regression;
+mod shutdown;
+mod source;
 mod stale;
 mod tiers;
+mod timeouts;
 
 use std::sync::Arc;
 

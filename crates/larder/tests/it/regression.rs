@@ -1,6 +1,7 @@
 //! One test for each defect that was found after the fact.
 
 use std::{
+    future::IntoFuture,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use larder::{
     __private::{KeyStyle, Lookup, Miss, Site, SiteSpec, lookup},
     Cache, LoadError, Loaded, ManualClock, Source, Strategy,
@@ -232,7 +234,7 @@ static PLAIN: Site = Site::new(|| SiteSpec {
 });
 
 fn missed(cache: &Cache, key: &str) -> Miss {
-    match lookup::<u32>(&PLAIN, Some(cache), |buffer| buffer.push_raw(key)) {
+    match lookup::<u32>(&PLAIN, Some(cache), false, |buffer| buffer.push_raw(key)) {
         Lookup::Miss(miss) => miss,
         other => panic!("{other:?}"),
     }
@@ -381,4 +383,120 @@ async fn a_write_that_is_abandoned_leaves_nothing_older_near() {
     clock.settle().await;
     cache.get::<_, u32>("k").await;
     assert_eq!(cache.stats().near_hits, 0);
+}
+
+/// A cache on a store whose removals hang, with a value in both tiers.
+async fn removing_slowly(clock: &ManualClock) -> Cache {
+    let ailing = Arc::new(FaultyBackend::new(store(clock)));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(ailing.clone());
+    let cache = builder.build().await.unwrap();
+    cache.set("k", 1_u32).tag("t").await;
+    ailing.set_for(Operation::DeleteMany, Fault::Hang);
+    cache
+}
+
+#[tokio::test]
+async fn a_removal_that_is_abandoned_leaves_nothing_older_near() {
+    for kind in 0..3 {
+        let clock = ManualClock::new();
+        let cache = removing_slowly(&clock).await;
+        let remover = cache.clone();
+        let removal = tokio::spawn(async move {
+            match kind {
+                0 => drop(remover.delete("k").await),
+                1 => drop(remover.invalidate().key("k").await),
+                _ => drop(remover.invalidate().tag("t").await),
+            }
+        });
+        clock.settle().await;
+        assert_eq!(cache.get("k").await, Some(Arc::new(1_u32)));
+        removal.abort();
+        clock.settle().await;
+        let hits = cache.stats().near_hits;
+        cache.get::<_, u32>("k").await;
+        assert_eq!(cache.stats().near_hits, hits, "kind {kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_near_alone_exists_and_has_a_ttl() {
+    let clock = ManualClock::new();
+    let cache = process(&clock, &store(&clock)).await;
+    cache.near().set("k", 1_u32).await;
+    assert!(cache.exists("k").await);
+    assert!(cache.ttl("k").await.is_some());
+    let absent = Strategy::new("r", SECOND).cache_none(Some(SECOND));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(store(&clock));
+    let cache = builder.strategy(absent).build().await.unwrap();
+    cache.get_or_load_optional("none", || async { Ok::<Option<u32>, ()>(None) }).await.unwrap();
+    clock.settle().await;
+    assert!(!cache.exists("none").await);
+}
+
+/// Uses the cache when it is dropped.
+struct Chatty(Cache, Arc<AtomicU32>);
+
+impl Drop for Chatty {
+    fn drop(&mut self) {
+        let near = self.0.near();
+        near.get::<_, u32>("k").into_future().now_or_never().unwrap();
+        near.set("k", 7_u32).into_future().now_or_never().unwrap();
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[larder::test]
+async fn a_value_may_use_the_cache_when_it_is_dropped(cache: Cache, clock: ManualClock) {
+    let dropped = Arc::new(AtomicU32::new(0));
+    let chatty = || Chatty(cache.clone(), Arc::clone(&dropped));
+    let near = cache.near();
+    let load = || {
+        let value = chatty();
+        near.get_or_load("k", || async { Ok::<_, ()>(value) }).force_refresh()
+    };
+    near.set("k", chatty()).ttl(SECOND).await;
+    near.set("k", chatty()).ttl(SECOND).await;
+    near.set("k", chatty()).only_if_absent().await;
+    drop(load().await.unwrap());
+    drop(load().await.unwrap());
+    assert!(near.set("k", chatty()).ttl(SECOND).await);
+    assert!(cache.expire("k", SECOND * 2).await.unwrap());
+    cache.delete("k").await;
+    near.set("k", chatty()).ttl(SECOND).await;
+    cache.clear().await.unwrap();
+    near.set("k", chatty()).ttl(SECOND).await;
+    clock.advance_and_settle(SECOND * 20).await;
+    assert!(dropped.load(Ordering::SeqCst) >= 5);
+}
+
+#[larder::test]
+async fn a_weigher_may_use_the_cache(cache: Cache) {
+    let inner = cache.clone();
+    let weigher = move |value: &u64| {
+        inner.near().set("r:k", 1_u64).into_future().now_or_never().unwrap();
+        *value
+    };
+    let region = cache.region::<str, u64>("r").weigher(weigher).build().unwrap();
+    region.set("k", 5).await;
+    region.get_or_load("k", || async { Ok::<_, ()>(6) }).force_refresh().await.unwrap();
+    assert!(region.expire("k", SECOND).await.unwrap());
+    assert!(region.get("k").await.is_some());
+}
+
+#[tokio::test]
+async fn those_who_ask_for_faults_are_told_the_first_one_already() {
+    let clock = ManualClock::new();
+    let ailing = Arc::new(FaultyBackend::new(store(&clock)));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(ailing.clone());
+    let cache = builder.build().await.unwrap();
+    assert_eq!(cache.try_get::<_, u32>("k").await.unwrap(), None);
+    ailing.fail(larder::ErrorKind::Unavailable);
+    assert_eq!(cache.try_get::<_, u32>("k").await.unwrap_err().kind(), larder::ErrorKind::Unavailable);
+    assert_eq!(cache.try_get_many::<_, u32>(&["k"]).await.unwrap_err().kind(), larder::ErrorKind::Unavailable);
+    for _ in 0..5 {
+        cache.get::<_, u32>("k").await;
+    }
+    // The breaker is open.
+    assert_eq!(cache.try_get_many::<_, u32>(&["k"]).await.unwrap_err().kind(), larder::ErrorKind::Unavailable);
+    assert_eq!(cache.get_many::<_, u32>(&["k"]).await, [None]);
 }

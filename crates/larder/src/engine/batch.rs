@@ -1,0 +1,422 @@
+//! Loads of many keys at once: the read path of a single key, step by step, for all of them together.
+//!
+//! One look into the near tier, one MGET, one claim for each key that is missing (sent together), one call of the loader
+//! for what nobody else is loading. Keys that another process is loading are waited for meanwhile, and loaded in a second
+//! call if their bound passes. Each key has a flight of its own, so that calls for single keys share it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, join, join_all, pending};
+use larder_core::{Key, Tick};
+use larder_flight::{Follower, Join, Leader};
+use larder_strategy::Lease;
+
+use super::{
+    AtHand, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearRead, Stored,
+    fill::{Claim, Fill, Ground},
+    found,
+    lead::guarded,
+    read_path::Chain,
+    remote_phase::{Considered, FillGuard, Next, RemotePhase},
+};
+use crate::{load_error::LoadFault, stats::Event, value::AnyError};
+
+/// What a batch's loader says of the keys that it was given, in their order.
+pub(crate) type Answers = Vec<Result<LoadedAny, AnyError>>;
+
+/// The user's function: it is given places in the batch's list of keys.
+pub(crate) type BatchLoader = Arc<dyn Fn(Vec<usize>) -> BoxFuture<'static, Answers> + Send + Sync>;
+
+/// One read of many keys that differ.
+pub(crate) struct BatchRequest {
+    /// What holds for every key; its own key is none of them.
+    pub(crate) request: LoadRequest,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) loader: BatchLoader,
+}
+
+/// One key of a batch that this process leads.
+struct Item {
+    /// Its place in the list of keys.
+    place: usize,
+    led: Led,
+    refresh_of: Option<Tick>,
+}
+
+/// A key that is to be loaded, and with what.
+struct Claimed {
+    item: Item,
+    fill: Option<Fill>,
+    unverified: bool,
+}
+
+impl BatchRequest {
+    fn at(&self, place: usize) -> LoadRequest {
+        LoadRequest { key: self.keys[place].clone(), ..self.request.clone() }
+    }
+
+    /// Reads and loads; answers for each key.
+    pub(crate) async fn run(self) -> Vec<FlightResult> {
+        let engine = Arc::clone(&self.request.engine);
+        // Taken before the flights are joined: what was invalidated until now must not be what they bring.
+        let came = engine.tags.epoch();
+        let mut results: Vec<Option<FlightResult>> = (0..self.keys.len()).map(|_| None).collect();
+        let mut refreshes = Vec::new();
+        let missing = self.look_near(&mut results, &mut refreshes);
+        self.refresh(refreshes);
+        let deadline = self.request.deadline();
+        let at_hand: HashMap<usize, AtHand> =
+            missing.iter().filter_map(|&place| Some((place, self.at(place).at_hand()?))).collect();
+        let mut left = missing;
+        let mut forced = self.request.options.force_refresh;
+        // Dropped with this future: what is then still running goes on in the background.
+        let mut waiting = Vec::new();
+        while !left.is_empty() {
+            let (followers, led) = self.join(&left, forced, &mut results);
+            forced = false;
+            if !led.is_empty() {
+                let (slot, caller) = LoadSlot::waited_for(&engine);
+                waiting.push(caller);
+                self.spawn(led.into_iter().map(|(place, leader)| (place, leader, None)).collect(), slot);
+            }
+            let this = &self;
+            let waits = followers.into_iter().map(|(place, follower, follows)| async move {
+                (place, this.at(place).answer_of(follower, deadline, came, follows).await)
+            });
+            left.clear();
+            for (place, answer) in join_all(waits).await {
+                match answer {
+                    Some(result) => results[place] = Some(result),
+                    None => left.push(place),
+                }
+            }
+        }
+        drop(waiting);
+        let results = results.into_iter().enumerate();
+        results
+            .map(|(place, result)| {
+                let result = result.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
+                self.request.or_at_hand(result, at_hand.get(&place).cloned())
+            })
+            .collect()
+    }
+
+    /// Answers what the near tier has; returns the places of what is missing, and notes what is due for a refresh.
+    fn look_near(&self, results: &mut [Option<FlightResult>], refreshes: &mut Vec<(usize, Tick)>) -> Vec<usize> {
+        let request = &self.request;
+        let all = (0..self.keys.len()).collect();
+        if !request.reads_near() || request.options.force_refresh {
+            return all;
+        }
+        let now = request.engine.timer.now();
+        let mut missing = Vec::new();
+        for (place, key) in self.keys.iter().enumerate() {
+            let (entry, refresh) = match request.engine.near_read(key.as_str(), now) {
+                NearRead::Fresh(entry) | NearRead::Stale(entry) => (entry, false),
+                NearRead::Refresh(entry) => (entry, true),
+                NearRead::Miss => {
+                    missing.push(place);
+                    continue;
+                }
+            };
+            if !request.accepts(&entry.value) {
+                missing.push(place);
+                continue;
+            }
+            if refresh {
+                refreshes.push((place, entry.meta.loaded_at));
+            }
+            results[place] = Some(found(&entry.value, super::answer(&entry, now)));
+        }
+        missing
+    }
+
+    /// Refreshes in the background what nobody refreshes already.
+    fn refresh(&self, due: Vec<(usize, Tick)>) {
+        let engine = &self.request.engine;
+        if due.is_empty() {
+            return;
+        }
+        let Some(slot) = LoadSlot::background(engine) else { return };
+        let mut led = Vec::new();
+        for (place, loaded_at) in due {
+            let request = self.at(place);
+            if Chain::current().contains(&request) {
+                continue;
+            }
+            if let Join::Lead(leader) = engine.flights.join(&request.key, request.id) {
+                led.push((place, leader, Some(loaded_at)));
+            }
+        }
+        if !led.is_empty() {
+            self.spawn(led, slot);
+        }
+    }
+
+    /// Joins the flights of keys: those to wait for, and those to lead. What cannot be loaded is answered at once.
+    #[expect(clippy::type_complexity, reason = "two lists that are taken apart where they are made")]
+    fn join(
+        &self,
+        places: &[usize],
+        forced: bool,
+        results: &mut [Option<FlightResult>],
+    ) -> (Vec<(usize, Follower<Landed>, bool)>, Vec<(usize, Leader<Landed>)>) {
+        let engine = &self.request.engine;
+        let (mut followers, mut led) = (Vec::new(), Vec::new());
+        for &place in places {
+            let request = self.at(place);
+            if Chain::current().contains(&request) {
+                results[place] = Some(Err(Fault::Larder(LoadFault::Recursive)));
+                continue;
+            }
+            let joined = if forced {
+                Join::Lead(engine.flights.lead_alone(&request.key, request.id))
+            } else {
+                engine.flights.join(&request.key, request.id)
+            };
+            match joined {
+                Join::Follow(follower) => followers.push((place, follower, true)),
+                Join::Lead(leader) if engine.loads.is_full() => {
+                    let fault = Fault::Larder(LoadFault::Overloaded);
+                    drop(leader.finish(Landed::untagged(Err(fault.clone()))));
+                    results[place] = Some(Err(fault));
+                }
+                Join::Lead(leader) => {
+                    followers.push((place, leader.follow(), false));
+                    led.push((place, leader));
+                }
+            }
+        }
+        (followers, led)
+    }
+
+    fn spawn(&self, led: Vec<(usize, Leader<Landed>, Option<Tick>)>, slot: LoadSlot) {
+        let items = led.into_iter().filter_map(|(place, leader, refresh_of)| {
+            let led = Led::begin(self.at(place), leader, refresh_of)?;
+            Some(Item { place, led, refresh_of })
+        });
+        let batch = Batch { request: self.request.clone(), loader: Arc::clone(&self.loader) };
+        let items: Vec<Item> = items.collect();
+        let engine = &self.request.engine;
+        engine.spawn(Chain::current().scope(async move {
+            batch.lead(items).await;
+            drop(slot);
+        }));
+    }
+}
+
+/// The leader's part.
+struct Batch {
+    request: LoadRequest,
+    loader: BatchLoader,
+}
+
+impl Batch {
+    async fn lead(&self, items: Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
+        let (ready, held) = self.look(items).await;
+        join(self.load(ready), async {
+            let late = self.wait(held).await;
+            self.load(late).await;
+        })
+        .await;
+    }
+
+    /// Asks the remote tier for all keys at once, and claims what is to be loaded. Returns also what other processes load.
+    async fn look(&self, items: Vec<Item>) -> (Vec<Claimed>, Vec<Item>) {
+        let request = &self.request;
+        let unclaimed = |unverified| move |item| Claimed { item, fill: None, unverified };
+        let Some(remote) = request.remote() else { return (items.into_iter().map(unclaimed(false)).collect(), vec![]) };
+        let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
+        let limit = request.region.strategy.remote_deadline;
+        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, false).await) };
+        let found = match request.engine.within(limit, read).await {
+            Ok(found) => found,
+            Err(error) => {
+                request.engine.remote_fault(&request.region, None, &error);
+                return (items.into_iter().map(unclaimed(true)).collect(), vec![]);
+            }
+        };
+        let (mut ready, mut held, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        for (item, stored) in items.into_iter().zip(found) {
+            match self.judge(item, stored) {
+                Judged::Done => {}
+                Judged::Load(claimed) => ready.push(claimed),
+                Judged::Held(item) => held.push(item),
+                Judged::Claim(item, ground) => claims.push((item, ground)),
+            }
+        }
+        self.claim(claims, &mut ready, &mut held).await;
+        (ready, held)
+    }
+
+    fn judge(&self, mut item: Item, stored: larder_core::Result<Stored>) -> Judged {
+        let request = &item.led.request;
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                request.engine.remote_fault(&request.region, Some(&request.key), &error);
+                return Judged::Load(Claimed { item, fill: None, unverified: true });
+            }
+        };
+        match request.consider(stored, item.refresh_of, false) {
+            Considered::Done(RemotePhase::Fresh(entry)) => {
+                item.led.finish_with(&entry);
+                Judged::Done
+            }
+            Considered::Done(RemotePhase::Go(Next::Wait(_))) if item.may_leave() => {
+                item.led.leave();
+                Judged::Done
+            }
+            Considered::Done(RemotePhase::Go(Next::Wait(_)) | RemotePhase::Stale(_, Next::Wait(_))) => {
+                Judged::Held(item)
+            }
+            Considered::Done(RemotePhase::Go(Next::Load(fill)) | RemotePhase::Stale(_, Next::Load(fill))) => {
+                Judged::Load(Claimed { item, fill, unverified: false })
+            }
+            Considered::Done(RemotePhase::Fault) => Judged::Load(Claimed { item, fill: None, unverified: true }),
+            Considered::Claim(stale, ground) => {
+                if let Some(entry) = stale {
+                    // Those who wait have their value; a batch does not keep them for a soft time-out.
+                    item.led.take(&entry);
+                    item.led = item.led.answer();
+                }
+                Judged::Claim(item, ground)
+            }
+        }
+    }
+
+    /// Claims keys, all at the same time, with the versions of their tags, which are read once.
+    async fn claim(&self, claims: Vec<(Item, Ground)>, ready: &mut Vec<Claimed>, held: &mut Vec<Item>) {
+        let (Some(remote), false) = (self.request.remote(), claims.is_empty()) else { return };
+        let (items, grounds): (Vec<Item>, Vec<Ground>) = claims.into_iter().unzip();
+        let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
+        let limit = self.request.region.strategy.remote_deadline;
+        let claiming = async {
+            let each = keys.iter().zip(grounds).map(|(key, ground)| remote.claim(key, ground));
+            let (versions, claims) = join(remote.versions(&self.request.tags), join_all(each)).await;
+            let complete = claims.into_iter().map(|claim| async { remote.complete(claim?, versions.clone()).await });
+            Ok(join_all(complete).await)
+        };
+        let claims = self.request.engine.within(limit, claiming).await;
+        let claims = claims.unwrap_or_else(|error| items.iter().map(|_| Err(error.clone())).collect());
+        for (item, claim) in items.into_iter().zip(claims) {
+            match claim {
+                Ok(Claim::Ours(fill)) => ready.push(Claimed { item, fill: Some(fill), unverified: false }),
+                Ok(Claim::Leased(_) | Claim::Found(_) | Claim::Changed) if item.may_leave() => item.led.leave(),
+                // Somebody was quicker.
+                Ok(Claim::Leased(_) | Claim::Found(_) | Claim::Changed) => held.push(item),
+                Err(error) => {
+                    let request = &item.led.request;
+                    request.engine.remote_fault(&request.region, Some(&request.key), &error);
+                    ready.push(Claimed { item, fill: None, unverified: true });
+                }
+            }
+        }
+    }
+
+    /// Polls for what other processes load, all at once, until they have stored it or the strategy's bound has passed;
+    /// returns what is to be loaded all the same.
+    async fn wait(&self, mut held: Vec<Item>) -> Vec<Claimed> {
+        let engine = &self.request.engine;
+        let mut late = Vec::new();
+        if let Lease::Wait { bound } = self.request.region.strategy.lease {
+            let until = engine.timer.now_precise() + bound;
+            while !held.is_empty() && engine.timer.now_precise() < until {
+                let pause = engine.timer.now_precise() + Duration::from_millis(engine.rng().u64(5..=50));
+                engine.timer.sleep_until(pause.min(until)).await;
+                let (ready, still) = self.look(held).await;
+                late.extend(ready);
+                held = still;
+            }
+        }
+        // The bound has passed: each loads too, and the first to commit wins.
+        let shared = held.into_iter().map(|item| async {
+            let phase = item.led.request.share(item.refresh_of).await;
+            (item, phase)
+        });
+        for (item, phase) in join_all(shared).await {
+            match phase {
+                RemotePhase::Fresh(entry) => item.led.finish_with(&entry),
+                RemotePhase::Go(Next::Load(fill)) | RemotePhase::Stale(_, Next::Load(fill)) => {
+                    late.push(Claimed { item, fill, unverified: false });
+                }
+                RemotePhase::Go(Next::Wait(_)) | RemotePhase::Stale(_, Next::Wait(_)) => {
+                    late.push(Claimed { item, fill: None, unverified: false });
+                }
+                RemotePhase::Fault => late.push(Claimed { item, fill: None, unverified: true }),
+            }
+        }
+        late
+    }
+
+    /// One call of the loader, and what follows from it for each key.
+    async fn load(&self, claimed: Vec<Claimed>) {
+        if claimed.is_empty() {
+            return;
+        }
+        let request = &self.request;
+        let mut items = Vec::with_capacity(claimed.len());
+        let mut guards = Vec::with_capacity(claimed.len());
+        for Claimed { item, fill, unverified } in claimed {
+            guards.push((fill.map(|fill| FillGuard::new(&item.led.request, fill)), unverified));
+            items.push(item);
+        }
+        let places: Vec<usize> = items.iter().map(|item| item.place).collect();
+        let chain = items.iter().fold(Chain::current(), |chain, item| chain.with(&item.led.request));
+        let load = chain.scope(async { Ok((self.loader)(places).await) });
+        let renewal = async {
+            join_all(guards.iter().filter_map(|(guard, _)| Some(guard.as_ref()?.renew_for_ever()))).await;
+            pending::<()>().await;
+        };
+        let (result, cost) = request.timed(guarded(request, load, renewal)).await;
+        let answers = match result {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Fault::Loader)).collect(),
+            Err(fault) => items.iter().map(|_| Err(fault.clone())).collect::<Vec<_>>(),
+        };
+        let (mut pending, mut released) = (Vec::new(), Vec::new());
+        if answers.iter().all(Result::is_err) {
+            request.region.counters.count(Event::LoadError);
+        }
+        for ((item, (guard, unverified)), answer) in items.into_iter().zip(guards).zip(answers) {
+            match answer {
+                Ok(loaded) => pending.push(item.led.store(loaded, How { guard, cost, unverified }).settle()),
+                Err(fault) => {
+                    item.led.fail(fault);
+                    released.extend(guard.map(FillGuard::release));
+                }
+            }
+        }
+        join(join_all(pending), join_all(released)).await;
+    }
+}
+
+impl Item {
+    /// Whether another process's load spares this one.
+    fn may_leave(&self) -> bool {
+        self.led.at_hand.is_some() && self.led.request.leaves_loads_to_others()
+    }
+}
+
+/// What a key of a batch needs after the first look.
+enum Judged {
+    Done,
+    Load(Claimed),
+    Held(Item),
+    Claim(Item, Ground),
+}
+
+impl LoadRequest {
+    /// A key of a batch that has waited for another process for as long as it may: it is looked at once more, and then
+    /// loaded with the token that stands there.
+    async fn share(&self, refresh_of: Option<Tick>) -> RemotePhase {
+        match self.look(refresh_of, true).await {
+            RemotePhase::Go(Next::Wait(token)) | RemotePhase::Stale(_, Next::Wait(token)) => {
+                self.share_token(token).await
+            }
+            other => other,
+        }
+    }
+}

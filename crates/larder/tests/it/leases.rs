@@ -1,0 +1,155 @@
+//! Processes that need the same key at the same time.
+
+use std::time::Duration;
+
+use larder::{Cache, ManualClock, Source as From, Strategy, strategy::Lease};
+use larder_core::{
+    BackendExt, Key, SetOptions,
+    envelope::{CodecId, Header, Kind},
+};
+
+use crate::{
+    source::{Source, processes, processes_on, read, reading},
+    store,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn policy() -> Strategy {
+    Strategy::new("r", SECOND * 10).stale_window(SECOND * 60)
+}
+
+/// Loads the key in one process and lets the entry go stale; near copies live for a second only.
+async fn make_stale(clock: &ManualClock, cache: &Cache, source: &Source) {
+    read(cache, source).await.unwrap();
+    clock.settle().await;
+    clock.advance(SECOND * 11);
+}
+
+#[tokio::test]
+async fn processes_that_find_an_entry_stale_refresh_it_once() {
+    let clock = ManualClock::new();
+    let [one, two, three] = processes(&clock, policy()).await;
+    let source = Source::open();
+    make_stale(&clock, &one, &source).await;
+    source.close();
+    for cache in [&one, &two, &three] {
+        let outcome = read(cache, &source).await.unwrap();
+        assert_eq!((*outcome.value, outcome.stale), (0, true));
+    }
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!(source.runs(), 2);
+    source.admit(1);
+    clock.advance_and_settle(SECOND).await;
+    for cache in [&one, &two, &three] {
+        let outcome = read(cache, &source).await.unwrap();
+        assert_eq!((*outcome.value, outcome.stale), (1, false));
+    }
+    assert_eq!(source.runs(), 2);
+}
+
+#[tokio::test]
+async fn the_refresh_of_a_process_that_dies_is_taken_over() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let [one, two] = processes_on(&clock, &shared, policy()).await;
+    let source = Source::open();
+    make_stale(&clock, &one, &source).await;
+    // A lease whose holder has gone: nobody renews it.
+    let token = Header::new(Kind::Placeholder, CodecId::RAW).encode(&[]).unwrap();
+    shared.set(&Key::from_canonical("t:%lease:k"), token.into(), SetOptions::new().ttl(SECOND * 3)).await.unwrap();
+    assert!(read(&two, &source).await.unwrap().stale);
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(source.runs(), 1);
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(source.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_lease_that_serves_stale_leaves_the_load_to_the_other_process() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, policy().lease(Lease::ServeStale)).await;
+    let source = Source::open();
+    make_stale(&clock, &one, &source).await;
+    source.close();
+    read(&one, &source).await.unwrap();
+    clock.settle().await;
+    for _ in 0..5 {
+        let outcome = read(&two, &source).await.unwrap();
+        assert_eq!((*outcome.value, outcome.stale), (0, true));
+        clock.advance_and_settle(SECOND).await;
+    }
+    assert_eq!(source.runs(), 2);
+    source.admit(1);
+    clock.advance_and_settle(SECOND).await;
+    read(&two, &source).await.unwrap();
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!(*read(&two, &source).await.unwrap().value, 1);
+    assert_eq!(source.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_lease_that_serves_stale_loads_too_where_there_is_nothing_to_serve() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, policy().lease(Lease::ServeStale)).await;
+    let source = Source::gated();
+    let first = reading(&one, &source);
+    clock.settle().await;
+    let second = reading(&two, &source);
+    clock.settle().await;
+    assert_eq!(source.runs(), 2);
+    source.admit(2);
+    assert_eq!(*first.await.unwrap().unwrap().value, 0);
+    assert_eq!(*second.await.unwrap().unwrap().value, 1);
+}
+
+#[tokio::test]
+async fn a_wait_for_another_process_is_bounded() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, policy().lease(Lease::Wait { bound: SECOND * 2 })).await;
+    let source = Source::gated();
+    let first = reading(&one, &source);
+    clock.settle().await;
+    let second = reading(&two, &source);
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(source.runs(), 2);
+    source.admit(2);
+    assert_eq!(*first.await.unwrap().unwrap().value, 0);
+    assert_eq!(*second.await.unwrap().unwrap().value, 1);
+}
+
+#[tokio::test]
+async fn processes_load_an_entry_once_whose_tag_was_invalidated() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, policy()).await;
+    let source = Source::open();
+    let tagged = |cache: &Cache| {
+        let (cache, source) = (cache.clone(), source.clone());
+        tokio::spawn(async move { *cache.get_or_load("k", move || source.run()).tag("t").await.unwrap() })
+    };
+    tagged(&one).await.unwrap();
+    clock.settle().await;
+    one.invalidate().tag("t").await.unwrap();
+    source.close();
+    let (first, second) = (tagged(&one), tagged(&two));
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!(source.runs(), 2);
+    source.admit(1);
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 1));
+}
+
+#[tokio::test]
+async fn no_lease_is_left_behind() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let [one, two] = processes_on(&clock, &shared, policy()).await;
+    let source = Source::open();
+    make_stale(&clock, &one, &source).await;
+    read(&two, &source).await.unwrap();
+    clock.settle().await;
+    let fresh = read(&two, &source).await.unwrap();
+    assert_eq!((*fresh.value, fresh.source), (1, From::Near));
+    let lease = Key::from_canonical("t:%lease:k");
+    assert_eq!(shared.get(&lease).await.unwrap(), None);
+}

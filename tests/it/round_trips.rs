@@ -1,0 +1,131 @@
+//! How often Redis is asked before a caller is answered, and afterwards: counted between client and server.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use larder::{Cache, ManualClock, Source};
+use larder_redis::{RedisBackend, RedisConfig};
+use larder_testing::{FaultProxy, RedisServer};
+use tokio::sync::Semaphore;
+
+use crate::{PATIENT, cache_at, hears_the_bus, until};
+
+/// Commands of the read path, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Commands {
+    get: u64,
+    mget: u64,
+    set: u64,
+    scripts: u64,
+}
+
+struct Counted {
+    /// Runs as long as this lives.
+    _server: RedisServer,
+    proxy: FaultProxy,
+    cache: Cache,
+}
+
+impl Counted {
+    /// A cache behind a counting proxy that has made its connections, its marker and its scripts, on a server that holds
+    /// the numbers from 0 to 9.
+    async fn start() -> Self {
+        let server = RedisServer::start();
+        let writer = cache_at(&server.url()).await;
+        assert_eq!(writer.set_many((0..10_u32).map(|key| (key, key)), None).await, 10);
+        let proxy =
+            FaultProxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))).await.expect("a free port");
+        let backend = RedisBackend::new(RedisConfig::from_url(format!("redis://{}", proxy.address())).expect("a URL"));
+        // A clock that stands still: statistics are not published in between, and no near copy ends.
+        let builder = Cache::builder().namespace("t").strategy(PATIENT).timer(Arc::new(ManualClock::new()));
+        let builder = builder.backend(Arc::new(backend.expect("the settings are valid")));
+        let cache = builder.build().await.expect("the settings are valid");
+        hears_the_bus(&cache).await;
+        let counted = Self { _server: server, proxy, cache };
+        // Several, so that every socket is open.
+        for warming in 0..64_u32 {
+            counted.load(&format!("warming:{warming}"), warming, None).await;
+        }
+        for warming in 0..64_u32 {
+            until("the warming is stored", || async { writer.exists(format!("warming:{warming}")).await }).await;
+        }
+        counted
+    }
+
+    fn commands(&self) -> Commands {
+        Commands {
+            get: self.proxy.commands_named("GET"),
+            mget: self.proxy.commands_named("MGET"),
+            set: self.proxy.commands_named("SET"),
+            scripts: self.proxy.commands_named("EVALSHA") + self.proxy.commands_named("EVAL"),
+        }
+    }
+
+    /// What was asked since these.
+    fn since(&self, before: &Commands) -> Commands {
+        let now = self.commands();
+        Commands {
+            get: now.get - before.get,
+            mget: now.mget - before.mget,
+            set: now.set - before.set,
+            scripts: now.scripts - before.scripts,
+        }
+    }
+
+    /// Loads a value once the gate opens.
+    async fn load(&self, key: &str, value: u32, gate: Option<Arc<Semaphore>>) -> Source {
+        let loader = move || async move {
+            if let Some(gate) = gate {
+                gate.acquire().await.expect("nobody closes the gate").forget();
+            }
+            Ok::<_, std::io::Error>(value)
+        };
+        self.cache.get_or_load(key, loader).outcome().await.expect("the loader has a value").source
+    }
+}
+
+#[tokio::test]
+async fn a_remote_hit_costs_one_command_and_a_near_hit_none() {
+    let counted = Counted::start().await;
+    let before = counted.commands();
+    assert_eq!(counted.load("7", 2, None).await, Source::Remote);
+    assert_eq!(counted.since(&before), Commands { get: 1, ..Commands::default() });
+    assert_eq!(counted.load("7", 2, None).await, Source::Near);
+    assert_eq!(counted.since(&before), Commands { get: 1, ..Commands::default() });
+}
+
+#[tokio::test]
+async fn a_miss_costs_two_round_trips_and_its_commit_one_more() {
+    let counted = Counted::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let before = counted.commands();
+    let load = counted.load("k", 1, Some(Arc::clone(&gate)));
+    let opening = async {
+        // Everything that comes before the load: a read, and then at the same time token and markers.
+        until("the loader runs", || async { counted.since(&before).set == 1 }).await;
+        assert_eq!(counted.since(&before).scripts, 0);
+        gate.add_permits(1);
+    };
+    let (source, ()) = tokio::join!(load, opening);
+    assert_eq!(source, Source::Loaded);
+    until("the value is stored", || async { counted.since(&before).scripts == 1 }).await;
+    // The marker of the tags' invalidations is read by itself: a read of one key.
+    assert_eq!(counted.since(&before), Commands { get: 2, mget: 0, set: 1, scripts: 1 });
+}
+
+#[tokio::test]
+async fn a_batch_reads_with_one_command_and_loads_with_one_call() {
+    let counted = Counted::start().await;
+    let before = counted.commands();
+    let load = |missing: Vec<u32>| async {
+        assert_eq!(missing.len(), 10);
+        Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key, key)).collect::<HashMap<_, _>>())
+    };
+    let answers = counted.cache.get_or_load_many(0..20_u32, load).await;
+    assert!(answers.into_iter().enumerate().all(|(key, answer)| *answer.unwrap().unwrap() as usize == key));
+    until("the values are stored", || async { counted.since(&before).scripts == 10 }).await;
+    assert_eq!(counted.since(&before), Commands { get: 1, mget: 1, set: 10, scripts: 10 });
+}
