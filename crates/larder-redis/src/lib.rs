@@ -1,4 +1,5 @@
-//! Larder's remote tier in Redis or Valkey (7.0 or later), one server.
+//! Larder's remote tier in Redis or Valkey (7.0 or later): one server, the primary of a service that sentinels watch, or a
+//! cluster; over TCP, TLS (feature `tls`) or a unix socket.
 //!
 //! [`RedisBackend`] implements [`Backend`](larder_core::Backend) and all of its optional powers: scans, comparisons,
 //! counters, locks, the bus and figures about the server. No type of the Redis client library is part of this interface.
@@ -20,14 +21,24 @@
 //! # }
 //! ```
 //!
+//! # Topologies
+//! The URL names one: `redis://`, `redis-sentinel://host,host/0#service`, `redis-cluster://host,host`, each with `rediss`
+//! for TLS ([`RedisConfigBuilder::url`]). Behind sentinels the primary is asked for with each new connection, and all
+//! connections are given up when the sentinels announce another one. In a cluster each key's commands go to the owner of
+//! its slot; what a node refuses because the slot has moved, or is moving, is sent on. Batches are spread over the nodes,
+//! scans go through all primaries. Reads may go to replicas where the caller says so
+//! ([`GetOptions::prefer_replica`](larder_core::GetOptions::prefer_replica)).
+//!
 //! # Sockets
-//! A backend has a few sockets ([`RedisConfigBuilder::sockets`]), each shared by any number of callers: their commands are
-//! pipelined, so that a call costs a share of one system call instead of a socket. A key always uses the same socket
-//! (chosen by its hash), so that the server carries out the writes and removals of one key in the order in which they
+//! A backend has a few sockets to each server ([`RedisConfigBuilder::sockets`]), each shared by any number of callers: their
+//! commands are pipelined, so that a call costs a share of one system call instead of a socket. A key always uses the same
+//! socket (chosen by its hash), so that the server carries out the writes and removals of one key in the order in which they
 //! were sent, also where a caller stopped waiting in between. Reads of several keys go out together on one of them.
 //!
 //! Each socket stands under a bb8 pool of its own, which opens and replaces it; the pool is asked only when there is no
-//! usable socket, or when it was idle and has to prove itself, and not by each command.
+//! usable socket, or when it was idle and has to prove itself, and not by each command. Once a second idle sockets are
+//! closed and missing ones opened ([`RedisConfigBuilder::min_sockets`], [`RedisConfigBuilder::idle_timeout`]); one that has
+//! lived for [`RedisConfigBuilder::max_lifetime`] is replaced while it goes on serving. [`RedisBackend::state`] tells.
 //!
 //! # What it guarantees
 //! - **A server need not be there.** [`RedisBackend::new`] does not connect. A call without a server fails with
