@@ -45,8 +45,15 @@ pub(crate) struct Cluster {
     seeds: Vec<Address>,
     nodes: Mutex<HashMap<(Address, bool), Arc<Node>>>,
     map: RwLock<Option<Arc<SlotMap>>>,
-    /// Held by who asks the nodes, with the time of the last answer.
-    turn: Turn<Option<Tick>>,
+    /// Held by who asks the nodes, with what came of it last time.
+    turn: Turn<Option<Asked>>,
+}
+
+/// When the nodes were asked for the layout, and why none of them told.
+#[derive(Debug)]
+struct Asked {
+    at: Tick,
+    failure: Option<Error>,
 }
 
 impl Cluster {
@@ -171,9 +178,9 @@ impl Cluster {
 
     /// The same, unless it was asked for within this time.
     fn suspect_after(self: &Arc<Self>, age: Duration) {
-        let is_recent = |last: Tick| self.clock.now_precise().since(last) < age;
+        let is_recent = |last: &Asked| self.clock.now_precise().since(last.at) < age;
         match self.turn.try_lock() {
-            Ok(last) if !last.is_some_and(is_recent) => {}
+            Ok(last) if !last.as_ref().is_some_and(is_recent) => {}
             _ => return,
         }
         if let Ok(runtime) = Handle::try_current() {
@@ -196,6 +203,7 @@ impl Cluster {
     }
 
     async fn fetch(&self, known: Option<&Arc<SlotMap>>) -> Result<()> {
+        let arrived = self.clock.now_precise();
         let mut turn = self.turn.lock().await;
         let current = self.map.read().clone();
         let changed = match (known, &current) {
@@ -203,13 +211,16 @@ impl Cluster {
             (None, current) => current.is_some(),
             (Some(_), None) => false,
         };
-        let is_recent = turn.is_some_and(|last| self.clock.now_precise().since(last) < LEAST_AGE);
-        if changed || (is_recent && current.is_some()) {
+        if changed {
             return Ok(());
         }
-        let layout = self.ask_for_layout(current.as_ref().map_or(0, |map| map.layout.epoch)).await?;
-        *turn = Some(self.clock.now_precise());
-        self.install(layout);
+        // Who waited for another's question takes its answer, so that callers never wait for one another in a row.
+        if let Some(last) = turn.as_ref().filter(|last| last.at + LEAST_AGE > arrived) {
+            return last.failure.clone().map_or(Ok(()), Err);
+        }
+        let layout = self.ask_for_layout(current.as_ref().map_or(0, |map| map.layout.epoch)).await;
+        *turn = Some(Asked { at: self.clock.now_precise(), failure: layout.as_ref().err().cloned() });
+        self.install(layout?);
         Ok(())
     }
 

@@ -30,13 +30,13 @@ const PULSE: Duration = Duration::from_millis(500);
 pub(crate) struct Sentinels {
     service: String,
     addresses: Vec<Address>,
-    /// The primary that was named last.
-    known: Mutex<Option<Address>>,
+    /// The primary that was named when it was last watched for a switch.
+    watched: Mutex<Option<Address>>,
 }
 
 impl Sentinels {
     pub(super) fn new(addresses: Vec<Address>, service: String) -> Self {
-        Self { service, addresses, known: Mutex::new(None) }
+        Self { service, addresses, watched: Mutex::new(None) }
     }
 
     pub(super) fn service(&self) -> &str {
@@ -47,9 +47,7 @@ impl Sentinels {
     pub(super) async fn primary(&self, config: &RedisConfig) -> Result<Address, ConnectError> {
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let primary = self.first_answer(config, &command, |value| pair(&value)).await?;
-        *self.known.lock() = Some(primary.clone());
-        Ok(primary)
+        self.first_answer(config, &command, |value| pair(&value)).await
     }
 
     /// A replica that is in order, any of them.
@@ -113,9 +111,9 @@ impl Sentinels {
                     if !matches!(timeout(config.connect_deadline, sink.ping::<Value>()).await, Ok(Ok(_))) {
                         return;
                     }
-                    let before = self.known.lock().clone();
-                    let now = self.primary(config).await.ok();
-                    if before.is_some() && now.is_some() && now != before {
+                    let Ok(now) = self.primary(config).await else { continue };
+                    let before = self.watched.lock().replace(now.clone());
+                    if before.is_some_and(|before| before != now) {
                         switched();
                     }
                 }

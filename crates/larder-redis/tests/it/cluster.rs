@@ -171,6 +171,26 @@ async fn a_primary_that_dies_is_replaced_by_its_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_stands_still_is_left_for_its_replica() {
+    let cluster = RedisCluster::start();
+    let deadline = Duration::from_millis(300);
+    let config = config_of(&cluster).connect_deadline(deadline).command_deadline(deadline).build().unwrap();
+    let backend = until(async || RedisBackend::connect(config.clone()).await, Result::is_ok).await.unwrap();
+    until(async || backend.set(&key("a"), "1".into(), plain()).await, Result::is_ok).await.unwrap();
+    let primary = cluster.primary_of("a");
+    assert_eq!(cluster.node(primary).command(&["WAIT", "1", "10000"]), "1");
+    cluster.pause(primary);
+    // Its connections stand: only deadlines tell.
+    let error = within(backend.set(&key("a"), "2".into(), plain())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let stored = until(async || backend.set(&key("a"), "3".into(), plain()).await, Result::is_ok).await.unwrap();
+    assert!(stored.is_stored());
+    cluster.resume(primary);
+    let read = until(async || backend.get(&key("a")).await, Result::is_ok).await.unwrap().unwrap();
+    assert_eq!(read, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_loses_no_call() {
     let cluster = RedisCluster::start();
     let backend = Arc::new(backend_of(&cluster).await);
