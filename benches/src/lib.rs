@@ -5,12 +5,16 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the measurements talk to the person who runs them")]
 
+mod backend;
+#[cfg(feature = "rivals")]
+mod backend_rivals;
 mod caches;
 mod codecs;
 mod contest;
 mod effort;
 mod flight;
 pub mod market;
+mod memory;
 mod near;
 mod reasons;
 mod remote;

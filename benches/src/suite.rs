@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{codecs, effort::Effort, flight, near, remote, report, row::Row};
+use crate::{backend, codecs, effort::Effort, flight, memory, near, remote, report, row::Row};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -24,6 +24,14 @@ pub struct Options {
     /// The workspace to write into
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     workspace: PathBuf,
+
+    /// Prints what this asker needs in memory; for the program's own use
+    #[arg(long, hide = true, value_enum, requires = "redis")]
+    memory_of: Option<memory::Asker>,
+
+    /// The server that it asks
+    #[arg(long, hide = true, value_name = "URL")]
+    redis: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +40,8 @@ enum Part {
     Near,
     /// Flights, alone and with many callers
     Flight,
+    /// The Redis backend by itself, beside the client library and pools of it
+    Backend,
     /// Reads from Redis
     Remote,
     /// Reads of many keys from Redis at once
@@ -45,6 +55,9 @@ enum Part {
 /// # Errors
 /// If a server cannot be started, a read misses, or a file cannot be written.
 pub fn run(options: &Options) -> Result<()> {
+    if let (Some(asker), Some(url)) = (options.memory_of, &options.redis) {
+        return memory::measure(asker, url);
+    }
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut rows: Vec<Row> = Vec::new();
@@ -53,6 +66,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Flight) {
         rows.extend(flight::run(effort)?);
+    }
+    if wanted(Part::Backend) {
+        rows.extend(backend::run(effort)?);
     }
     if wanted(Part::Remote) {
         rows.extend(remote::run(effort)?);
