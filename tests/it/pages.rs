@@ -6,7 +6,16 @@ use std::{
 };
 
 /// The pages whose snippets are doc tests.
-const PAGES: [&str; 4] = ["README.md", "docs/architecture.md", "docs/guide-map.md", "docs/strategies.md"];
+const PAGES: [&str; 8] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/behaviours/batches.md",
+    "docs/behaviours/staleness.md",
+    "docs/behaviours/stampedes.md",
+    "docs/behaviours/timeouts.md",
+    "docs/guide-map.md",
+    "docs/strategies.md",
+];
 
 /// The Rust snippets of a page.
 fn snippets(page: &str) -> Vec<String> {
@@ -35,11 +44,16 @@ fn every_page_with_rust_in_it_is_a_doc_test() {
     for page in PAGES {
         assert!(library.contains(&format!("../../{page}\"")), "{page} is not in tests/src/lib.rs");
     }
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = format!("docs/{}", path.file_name().unwrap().display());
-        if name.ends_with(".md") && !snippets(&read(&path)).is_empty() {
-            assert!(PAGES.contains(&name.as_str()), "{name} has Rust snippets: add it here and in tests/src/lib.rs");
+    for folder in ["docs", "docs/behaviours"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}/{}", path.file_name().unwrap().display());
+            if name.ends_with(".md") && !snippets(&read(&path)).is_empty() {
+                assert!(
+                    PAGES.contains(&name.as_str()),
+                    "{name} has Rust snippets: add it here and in tests/src/lib.rs"
+                );
+            }
         }
     }
 }

@@ -19,3 +19,19 @@ pub mod architecture {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/strategies.md")]
 pub mod strategies {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/stampedes.md")]
+pub mod stampedes {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/staleness.md")]
+pub mod staleness {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/timeouts.md")]
+pub mod timeouts {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/batches.md")]
+pub mod batches {}

@@ -9,6 +9,7 @@ mod degrade;
 mod globals;
 mod leases;
 mod loads;
+mod model;
 mod regression;
 mod shutdown;
 mod source;
