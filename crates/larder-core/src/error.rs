@@ -197,7 +197,8 @@ impl fmt::Display for Error {
             write!(f, ": {}", self.0.message)?;
         }
         if let Some(source) = &self.0.source {
-            write!(f, ": {source}")?;
+            // Other libraries' texts may have several lines.
+            write!(f, ": {}", source.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "))?;
         }
         Ok(())
     }
@@ -224,6 +225,12 @@ mod tests {
         assert_eq!(error.to_string(), "get_many failed (timeout) for key user:7: no answer within 50 ms: socket");
         assert!(error.is_transient());
         assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn a_cause_of_several_lines_becomes_one() {
+        let error = Error::new(ErrorKind::Protocol, "get_many", "").with_source("one\n  two\n".to_owned());
+        assert_eq!(error.to_string(), "get_many failed (protocol): one two");
     }
 
     #[test]

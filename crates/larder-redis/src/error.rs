@@ -10,7 +10,9 @@ type Verdict = (ErrorKind, &'static str);
 
 const OUTCOME: &str = "no answer within the deadline; whether a write took place is unknown";
 const REFUSED: &str = "nothing listens at the server's address; start it, or correct host and port";
-const BROKEN: &str = "the connection to the server broke; it is opened again by the next call";
+const BROKEN: &str =
+    "the connection to the server broke, and the next call opens another; whether a write took place is unknown";
+const CLOSED: &str = "the server closed the connection as soon as it was opened; see its log: it may lack room (`maxclients`) or want TLS";
 const LOGIN: &str = "the server refused user or password, or wants some; correct the settings `user` and `password`";
 const RIGHTS: &str = "the user lacks the right for this; extend its ACL on the server";
 const READ_ONLY: &str = "the server is a replica and takes no writes; connect to the primary";
@@ -61,6 +63,9 @@ pub(crate) fn unsettled(operation: &'static str, last: Option<&Redirect>) -> Err
 pub(crate) fn from_connect(operation: &'static str, error: &ConnectError) -> Error {
     match error {
         ConnectError::Redis(error) if error.is_timeout() => not_connected_in_time(operation),
+        ConnectError::Redis(error) if is_broken_link(error) => {
+            Error::new(ErrorKind::Unavailable, operation, CLOSED).with_source(error.clone())
+        }
         ConnectError::Redis(error) => from_redis(operation, error.clone()),
         ConnectError::Larder(error) => {
             Error::new(error.kind(), operation, error.message().to_owned()).with_source(error.clone())
@@ -75,7 +80,13 @@ pub(crate) fn condemns_socket(error: &RedisError) -> bool {
 
 /// Whether it was the connection, which a read may try again on another one.
 pub(crate) fn is_broken_link(error: &RedisError) -> bool {
-    error.is_connection_dropped() && !error.is_connection_refusal()
+    error.is_connection_dropped() && !error.is_connection_refusal() || is_cut_off(error)
+}
+
+/// Whether the connection ended within an answer, which the library takes for a wrong one. It has no other sign than the
+/// parser's text.
+fn is_cut_off(error: &RedisError) -> bool {
+    error.kind() == RedisKind::Parse && error.to_string().contains("end of input")
 }
 
 /// A transaction that was not carried out says only that; the reason is the first refused command's.
@@ -93,6 +104,7 @@ fn verdict(error: &RedisError) -> Verdict {
         RedisKind::Io if error.is_connection_refusal() => (ErrorKind::Unavailable, REFUSED),
         RedisKind::Io => (ErrorKind::Unavailable, BROKEN),
         RedisKind::AuthenticationFailed => (ErrorKind::Auth, LOGIN),
+        RedisKind::Parse if is_cut_off(error) => (ErrorKind::Unavailable, BROKEN),
         RedisKind::Parse | RedisKind::UnexpectedReturnType | RedisKind::RESP3NotSupported => {
             (ErrorKind::Protocol, GARBAGE)
         }
@@ -183,8 +195,32 @@ mod tests {
         ] {
             let error = server(line);
             assert_eq!(error.kind(), kind, "{line}");
+            assert!(!error.message().is_empty() && !error.to_string().contains('\n'), "{error}");
             assert!(error.to_string().contains(line.split_once(' ').unwrap().1), "{error}");
         }
+    }
+
+    #[test]
+    fn waiting_helps_against_what_passes_by_itself_alone() {
+        for line in
+            ["LOADING x", "READONLY x", "MASTERDOWN x", "OOM x", "CLUSTERDOWN x", "BUSY x", "MISCONF x", "TRYAGAIN x"]
+        {
+            assert!(server(line).is_transient(), "{line}");
+        }
+        for line in ["NOAUTH x", "WRONGPASS x", "NOPERM x", "CROSSSLOT x", "WRONGTYPE x", "NOPROTO x", "MOVED 1 h:1"] {
+            assert!(!server(line).is_transient(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ends_within_is_a_broken_link_and_a_wrong_one_is_not() {
+        let parse = |bytes: &[u8]| redis::parse_redis_value(bytes).unwrap_err();
+        let cut_off = parse(b"$5\r\nab");
+        assert!(is_broken_link(&cut_off), "{cut_off}");
+        assert_eq!(from_redis("test", cut_off).kind(), ErrorKind::Unavailable);
+        let wrong = parse(b"\x00garbage\r\n");
+        assert!(!is_broken_link(&wrong), "{wrong}");
+        assert_eq!(from_redis("test", wrong).kind(), ErrorKind::Protocol);
     }
 
     #[test]

@@ -52,6 +52,16 @@ impl RedisBackend {
         key: &Key,
         arguments: &[Argument<'_>],
     ) -> Result<Value> {
+        self.run_script(operation, script, key, arguments).await.map_err(|error| error.with_key(key))
+    }
+
+    async fn run_script(
+        &self,
+        operation: &'static str,
+        script: &Script,
+        key: &Key,
+        arguments: &[Argument<'_>],
+    ) -> Result<Value> {
         let call = Call::write(operation, key.as_str());
         let run = async |by_digest| {
             let command = script.command(by_digest, key, arguments);
@@ -63,6 +73,6 @@ impl RedisBackend {
             answer => answer,
         };
         let answer = answer.map_err(|error| error::from_redis(operation, error));
-        answer.and_then(|value| reply::checked(operation, value)).map_err(|error| error.with_key(key))
+        answer.and_then(|value| reply::checked(operation, value))
     }
 }

@@ -1,11 +1,11 @@
 //! Batches that are cut into parts, and what reaches the server.
 
-use larder_core::{Backend, BackendExt, Expiry, GetOptions, Inspect, Key, SetItem, SetOptions, SetOutcome};
+use larder_core::{Backend, BackendExt, ErrorKind, Expiry, GetOptions, Inspect, Key, SetItem, SetOptions, SetOutcome};
 use larder_redis::{RedisBackend, RedisConfig};
-use larder_testing::{FaultProxy, RedisServer};
+use larder_testing::{FaultProxy, ProxyMode, RedisServer};
 use std::time::Duration;
 
-use crate::server::{backend_of, config_of, key, plain, within};
+use crate::server::{backend_of, config_of, key, plain, until, within};
 
 #[tokio::test]
 async fn a_batch_in_many_parts_answers_in_the_order_of_its_keys() {
@@ -112,4 +112,79 @@ async fn the_figures_are_the_servers() {
     assert_eq!((figures.keys, figures.hits, figures.misses), (Some(1), Some(1), Some(1)));
     assert_eq!((figures.max_bytes, figures.eviction_policy.as_deref()), (Some(64 << 20), Some("allkeys-lru")));
     assert!(figures.used_bytes > Some(0) && figures.clients > Some(0));
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_keys_go_in_one_call_and_never_lie_in_the_servers_buffers_together() {
+    const KEYS: usize = 100_000;
+    let server = RedisServer::start();
+    let config = config_of(&server).sockets(2).command_deadline(Duration::from_secs(5)).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let keys: Vec<Key> = (0..KEYS).map(|index| key(&format!("k{index}"))).collect();
+    let value = |index: usize| format!("{index:0>256}");
+    let items: Vec<_> =
+        keys.iter().enumerate().map(|(index, key)| SetItem::new(key.clone(), value(index), plain())).collect();
+    assert!(backend.set_many(&items).await.into_iter().all(|answer| answer.unwrap().is_stored()));
+    assert_eq!(server.command(&["DBSIZE"]), KEYS.to_string());
+    for options in [GetOptions::new(), GetOptions::new().with_ttl()] {
+        let found = backend.get_many(&keys, options).await;
+        assert_eq!(found.len(), KEYS);
+        for (index, found) in found.into_iter().enumerate() {
+            assert_eq!(found.unwrap().unwrap().value, value(index));
+        }
+    }
+    // One answer to all would have some 26 MB. The server tells the largest of the last seconds.
+    let info = server.command(&["INFO", "clients"]);
+    let largest = info.lines().find_map(|line| line.strip_prefix("client_recent_max_output_buffer:")).unwrap();
+    assert!(largest.trim().parse::<usize>().unwrap() < 4 << 20, "{largest}");
+    assert!(backend.delete_many(&keys).await.into_iter().all(|there| there.unwrap()));
+    assert_eq!(server.command(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
+async fn one_part_of_a_batch_is_on_its_way_at_once_by_number_and_by_bytes() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let config = RedisConfig::builder().port(proxy.port()).sockets(1).command_deadline(Duration::from_millis(300));
+    let backend = within(RedisBackend::connect(config.build().unwrap())).await.unwrap();
+    let large = larder_core::Bytes::from(vec![b'x'; 300 << 10]);
+    let batches = [(5000, "1".into(), 1024), (20, large, 3)];
+    let mut sent = 0;
+    for (count, value, part) in batches {
+        let items: Vec<_> =
+            (0..count).map(|index| SetItem::new(key(&format!("k{index}")), value.clone(), plain())).collect();
+        proxy.set(ProxyMode::Blackhole).await;
+        // No part is answered, so that no other follows, and the keys of the others get the error without waiting.
+        let errors: Vec<_> = within(backend.set_many(&items)).await.into_iter().map(Result::unwrap_err).collect();
+        assert!(errors.iter().all(|error| error.kind() == ErrorKind::Timeout), "{}", errors[0]);
+        proxy.set(ProxyMode::Pass).await;
+        // On the same connection, so that what was sent before has arrived.
+        until(async || backend.get(&key("a")).await, Result::is_ok).await.unwrap();
+        sent += part;
+        assert_eq!(proxy.commands_named("set"), sent);
+    }
+    assert_eq!(backend.state().opened(), 1);
+}
+
+#[tokio::test]
+async fn one_value_above_the_default_limit_fails_by_itself_in_a_batch() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let config = RedisConfig::builder().port(proxy.port()).command_deadline(Duration::from_secs(5)).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let limit = 8 << 20;
+    let mut items: Vec<_> = (0..100).map(|index| SetItem::new(key(&format!("k{index}")), "1", plain())).collect();
+    items[50] = SetItem::new(key("k50"), vec![b'x'; limit + 1], plain());
+    items[51] = SetItem::new(key("k51"), vec![b'x'; limit], plain());
+    for (index, answer) in backend.set_many(&items).await.into_iter().enumerate() {
+        match answer {
+            Ok(outcome) => assert!(outcome.is_stored() && index != 50),
+            Err(error) => {
+                assert_eq!((index, error.kind(), error.key()), (50, ErrorKind::TooLarge, Some(&key("k50"))));
+                assert!(!error.is_transient() && error.message().contains("8388608"), "{error}");
+            }
+        }
+    }
+    assert_eq!(server.command(&["DBSIZE"]), "99");
+    assert_eq!(proxy.commands_named("set"), 99);
 }
