@@ -3,6 +3,8 @@
 //!
 //! A snippet that shows a test cannot run as a doc test, where the compiler drops it. Those stand in `it/snippets/` too, and
 //! a test compares the pages with them.
+//!
+//! [`stampede`] is what `cargo xtask stampede` runs, with its numbers as they are given; `it/` runs it with small ones.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -35,3 +37,6 @@ pub mod timeouts {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/behaviours/batches.md")]
 pub mod batches {}
+
+#[cfg(unix)]
+pub mod stampede;
