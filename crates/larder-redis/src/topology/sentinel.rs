@@ -82,7 +82,7 @@ impl Sentinels {
                     Some(answer) => return Ok(answer),
                     None => last = Some(error::unexpected("connect", "one of a sentinel").into()),
                 },
-                Err(error) => last = Some(of_sentinel(error)),
+                Err(error) => last = Some(of_sentinel(&error)),
             }
         }
         Err(last.unwrap_or_else(|| Error::config("sentinels", "the list is empty").into()))
@@ -141,8 +141,8 @@ async fn asked(config: &RedisConfig, address: &Address, command: &Cmd) -> Result
 }
 
 /// Says that it was a sentinel, not the server, that refused.
-fn of_sentinel(refused: ConnectError) -> ConnectError {
-    let error = error::from_connect("connect", &refused);
+fn of_sentinel(refused: &ConnectError) -> ConnectError {
+    let error = error::from_connect("connect", refused);
     let message = match error.kind() {
         ErrorKind::Auth => {
             "a sentinel refused the login, or wants one; set `sentinel_user` and `sentinel_password`".to_owned()

@@ -26,7 +26,7 @@ impl Survey {
     }
 
     pub(super) async fn of(primaries: Vec<Arc<Node>>) -> Result<Self> {
-        let mut layout = try_join_all(primaries.iter().map(|node| own_slots(node))).await?;
+        let mut layout = try_join_all(primaries.iter().map(own_slots)).await?;
         layout.sort();
         // An open slot is written as `[slot->-node]` by the one that gives it, and `[slot-<-node]` by the one that takes.
         let is_moving = layout.iter().any(|slots| slots.contains('['));

@@ -7,6 +7,7 @@ mod bus;
 mod cluster;
 mod conformance;
 mod errors;
+mod inspect;
 mod outage;
 mod scan;
 mod scripts;
