@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::{Bus, Error, Expiry, Found, GetOptions, Key, Pattern, Remaining, Result, SetItem, SetOptions, SetOutcome};
+use crate::{
+    Bus, Error, Expiry, Found, GetOptions, Inspect, Key, Pattern, Remaining, Result, SetItem, SetOptions, SetOutcome,
+};
 
 /// One answer for each key of the input, in its order.
 pub type Each<T> = Vec<Result<T>>;
@@ -181,67 +183,6 @@ pub trait Lock: Send + Sync {
 pub trait BusSource: Send + Sync {
     /// Opens a bus on a channel; every process that uses the same channel hears the others.
     async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>>;
-}
-
-/// Figures about the store itself, for operators.
-#[async_trait]
-pub trait Inspect: Send + Sync {
-    /// What the store says of itself.
-    async fn server_figures(&self) -> Result<ServerFigures>;
-}
-
-/// What a store says of itself; what it does not know is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ServerFigures {
-    /// The server's version.
-    pub version: Option<String>,
-    /// Identifies one run of the server process.
-    pub run_id: Option<String>,
-    /// `standalone`, `sentinel` or `cluster`.
-    pub mode: Option<String>,
-    /// Seconds since the server started.
-    pub uptime_seconds: Option<u64>,
-    /// Keys in the selected database.
-    pub keys: Option<u64>,
-    /// Bytes in use.
-    pub used_bytes: Option<u64>,
-    /// The memory limit in bytes; 0 means none.
-    pub max_bytes: Option<u64>,
-    /// What is evicted at the limit.
-    pub eviction_policy: Option<String>,
-    /// Keys evicted since the start.
-    pub evicted: Option<u64>,
-    /// Keys expired since the start.
-    pub expired: Option<u64>,
-    /// Reads that found their key, since the start, by all clients.
-    pub hits: Option<u64>,
-    /// Reads that did not.
-    pub misses: Option<u64>,
-    /// Connected clients.
-    pub clients: Option<u64>,
-    /// Clients that wait in a blocking call.
-    pub blocked_clients: Option<u64>,
-    /// Connections refused since the start because there were too many.
-    pub rejected_connections: Option<u64>,
-    /// Valkey's own version; it calls itself an older Redis in `version`.
-    pub valkey_version: Option<String>,
-    /// Whether the server still reads its data from disk, and answers no command meanwhile.
-    pub loading: Option<bool>,
-    /// Whether every write goes to an append-only file.
-    pub append_only: Option<bool>,
-    /// Whether the last snapshot was written; a server that fails to write one may refuse writes.
-    pub snapshot_ok: Option<bool>,
-    /// Memory that the process holds, in percent of `used_bytes`.
-    pub fragmentation_percent: Option<u64>,
-    /// `master` or `slave`, as the server says it.
-    pub role: Option<String>,
-    /// Of a replica, whether it hears its primary.
-    pub primary_link_up: Option<bool>,
-    /// Replicas that are connected.
-    pub replicas: Option<u64>,
-    /// Keys of all databases that never expire.
-    pub keys_without_ttl: Option<u64>,
 }
 
 impl dyn Backend {

@@ -22,6 +22,7 @@ mod clock;
 pub mod envelope;
 mod error;
 mod ext;
+mod inspect;
 mod invalidation;
 mod key;
 #[cfg(feature = "tokio")]
@@ -30,12 +31,13 @@ mod options;
 mod pattern;
 mod tag;
 
-pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Inspect, Lock, Scan, ServerFigures};
+pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Lock, Scan};
 pub use bus::{Bus, BusEvent};
 pub use bytes::Bytes;
 pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::{BackendExt, SCAN_PAGE};
+pub use inspect::{Inspect, SamplePage, SampledKey, ServerFigures, ServerSettings};
 pub use invalidation::{Invalidated, InvalidationSink, Status, Target};
 pub use key::{Key, KeyBuf, KeyPart, MAX_KEY_BYTES, ToKey};
 #[cfg(feature = "tokio")]

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use larder_core::{
-    Atomic, Bytes, Counter, Error, Expected, Inspect, Key, Lock, Pattern, Result, Scan, ServerFigures, SetItem,
-    SetOptions, SetOutcome,
+    Atomic, Bytes, Counter, Error, Expected, Inspect, Key, Lock, Pattern, Result, SamplePage, Scan, ServerFigures,
+    ServerSettings, SetItem, SetOptions, SetOutcome,
 };
 
 use crate::{
@@ -213,5 +213,26 @@ impl Inspect for FallbackBackend {
         let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("server_figures", "primary"))?;
         let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("server_figures")) };
         shared.guarded(ticket, "server_figures", &[], power.server_figures(), fault_of).await?
+    }
+
+    async fn settings(&self) -> Result<ServerSettings> {
+        let shared: &Arc<Shared> = &self.shared;
+        let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("settings", "primary"))?;
+        let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("settings")) };
+        shared.guarded(ticket, "settings", &[], power.settings(), fault_of).await?
+    }
+
+    /// The primary's. An error while it is away.
+    fn sample(&self, keys: usize) -> BoxStream<'_, Result<SamplePage>> {
+        let route = self.shared.route(std::iter::empty());
+        let (Some(ticket), Some(power)) = (route.ticket, self.shared.primary.as_inspect()) else {
+            return stream::iter([Err(away("sample"))]).boxed();
+        };
+        let pages = power.sample(keys).inspect(move |page| {
+            if let Some(error) = fault_of(page) {
+                self.shared.failed(ticket, &error);
+            }
+        });
+        pages.boxed()
     }
 }

@@ -9,6 +9,7 @@ mod conformance;
 mod errors;
 mod faults;
 mod lifetime;
+mod inspect;
 mod outage;
 mod refusals;
 mod scan;

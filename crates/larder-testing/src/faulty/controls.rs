@@ -49,6 +49,10 @@ pub enum Operation {
     Publish,
     /// [`Inspect::server_figures`](larder_core::Inspect::server_figures).
     ServerFigures,
+    /// [`Inspect::settings`](larder_core::Inspect::settings).
+    Settings,
+    /// [`Inspect::sample`](larder_core::Inspect::sample), before each page.
+    Sample,
 }
 
 impl Operation {
@@ -74,6 +78,8 @@ impl Operation {
             Self::OpenBus => "open_bus",
             Self::Publish => "publish",
             Self::ServerFigures => "server_figures",
+            Self::Settings => "settings",
+            Self::Sample => "sample",
         }
     }
 }

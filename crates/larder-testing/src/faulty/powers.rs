@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use larder_core::{
-    Atomic, Bus, BusEvent, BusSource, Counter, Error, Expected, Inspect, Key, Lock, Pattern, Result, Scan,
-    ServerFigures, SetOptions, SetOutcome,
+    Atomic, Bus, BusEvent, BusSource, Counter, Error, Expected, Inspect, Key, Lock, Pattern, Result, SamplePage, Scan,
+    ServerFigures, ServerSettings, SetOptions, SetOutcome,
 };
 
 use super::{Controls, FaultyBackend, Operation};
@@ -126,5 +126,19 @@ impl Inspect for FaultyBackend {
     async fn server_figures(&self) -> Result<ServerFigures> {
         let inspect = self.inner.as_inspect().ok_or_else(|| self.lacks(Operation::ServerFigures))?;
         self.controls.run(Operation::ServerFigures, inspect.server_figures()).await?
+    }
+
+    async fn settings(&self) -> Result<ServerSettings> {
+        let inspect = self.inner.as_inspect().ok_or_else(|| self.lacks(Operation::Settings))?;
+        self.controls.run(Operation::Settings, inspect.settings()).await?
+    }
+
+    fn sample(&self, keys: usize) -> BoxStream<'_, Result<SamplePage>> {
+        let start = async move {
+            let inspect = self.inner.as_inspect().ok_or_else(|| self.lacks(Operation::Sample))?;
+            self.controls.run(Operation::Sample, async { inspect.sample(keys) }).await
+        };
+        let checked = async move |page| self.controls.check(Operation::Sample).await.map(|()| page);
+        stream::once(start).try_flatten().and_then(checked).boxed()
     }
 }
