@@ -13,10 +13,10 @@ use larder_strategy::Lease;
 
 use super::{
     AtHand, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearRead, Stored,
+    chain::Chain,
     fill::{Claim, Fill, Ground},
     found,
     lead::guarded,
-    read_path::Chain,
     remote_phase::{Considered, FillGuard, Next, RemotePhase},
 };
 use crate::{load_error::LoadFault, stats::Event, value::AnyError};

@@ -10,8 +10,8 @@ use larder_memory::AnyValue;
 
 use super::{
     LoadRequest,
+    chain::Chain,
     led::Led,
-    read_path::Chain,
     remote::RemoteEntry,
     remote_phase::{FillGuard, Next, RemotePhase},
 };

@@ -3,11 +3,13 @@
 mod background;
 mod batch;
 mod bulk;
+mod chain;
 mod fill;
 mod lead;
 mod led;
 mod loads;
 mod near_read;
+mod plain_read;
 mod read_path;
 mod region_state;
 mod remote;
@@ -43,7 +45,8 @@ pub(crate) use self::{
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
     near_read::{Meta, NearRead, answer, judge, provenance},
-    read_path::{LoadRequest, NoLoader, ReadOptions},
+    plain_read::NoLoader,
+    read_path::{LoadRequest, ReadOptions},
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
     serving::{Served, Serving},

@@ -3,19 +3,20 @@
 //!
 //! 1. A fresh near entry is returned by the caller itself, before it comes here.
 //! 2. A stale one, or one that is due for an early refresh, is returned too, and [`LoadRequest::refresh`] starts one
-//!    refresh in the background.
+//!    refresh in the background. With a soft time-out the caller of a stale one joins the flight and keeps it at hand.
 //! 3. On a miss the caller joins the key's flight. Whoever leads spawns the leader's task and then waits like everybody
 //!    else: within the hard time-out, and free to go away.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
-use larder_core::{ErrorKind, Key, Tag, Tick, check_tags};
+use larder_core::{Key, Tag, Tick, check_tags};
 use larder_flight::{FlightId, Follower, Join, Leader};
 use larder_memory::AnyValue;
 
 use super::{
-    AtHand, Engine, Fault, FlightResult, Landed, LoadSlot, Loader, NearRead, RegionState, Remote, Stored, lead::lead,
+    AtHand, Engine, Fault, FlightResult, Landed, LoadSlot, Loader, NearRead, RegionState, Remote, chain::Chain,
+    lead::lead,
 };
 use crate::{
     load_error::LoadFault,
@@ -335,48 +336,6 @@ fn spawn(
     }));
 }
 
-tokio::task_local! {
-    static CHAIN: Chain;
-}
-
-/// The keys that are being loaded on the way to here: a loader that asks for one of them would wait for itself.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Chain(Option<Arc<Link>>);
-
-#[derive(Debug)]
-struct Link {
-    engine: u64,
-    id: FlightId,
-    key: Key,
-    before: Chain,
-}
-
-impl Chain {
-    pub(crate) fn current() -> Self {
-        CHAIN.try_with(Clone::clone).unwrap_or_default()
-    }
-
-    pub(crate) fn with(self, request: &LoadRequest) -> Self {
-        let link = Link { engine: request.engine.id, id: request.id, key: request.key.clone(), before: self };
-        Self(Some(Arc::new(link)))
-    }
-
-    pub(crate) fn contains(&self, request: &LoadRequest) -> bool {
-        let mut at = self.0.as_deref();
-        while let Some(link) = at {
-            if link.engine == request.engine.id && link.id == request.id && link.key == request.key {
-                return true;
-            }
-            at = link.before.0.as_deref();
-        }
-        false
-    }
-
-    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CHAIN.scope(self, future)
-    }
-}
-
 impl LoadRequest {
     /// A value that may be served if the load takes too long or fails.
     pub(crate) fn at_hand(&self) -> Option<AtHand> {
@@ -391,56 +350,4 @@ impl LoadRequest {
             NearRead::Miss => None,
         }
     }
-
-    /// Reads the remote tier without loading, and promotes what it finds. Reads of one key share a round trip.
-    pub(crate) async fn read(&self) -> larder_core::Result<Option<Outcome<AnyValue>>> {
-        let Some(remote) = self.remote() else { return Ok(None) };
-        let came = self.engine.tags.epoch();
-        let own = self.options.deadline.unwrap_or(Duration::MAX);
-        let deadline = self.region.strategy.remote_deadline.min(own);
-        loop {
-            let landed = match self.engine.flights.join(&self.key, self.id) {
-                Join::Lead(leader) => Some(self.lead_read(remote, leader, deadline).await),
-                Join::Follow(follower) => self.engine.within(deadline, async { Ok(follower.wait().await) }).await?,
-            };
-            return match landed.and_then(|landed| landed.at(came)) {
-                Some(Ok(outcome)) => Ok((!outcome.value.is::<Nothing>()).then_some(outcome)),
-                Some(Err(Fault::Remote(error))) => Err(error),
-                // The leader went away, or what it found is older than this call.
-                _ => continue,
-            };
-        }
-    }
-
-    async fn lead_read(&self, remote: &Remote, mut leader: Leader<Landed>, deadline: Duration) -> Landed {
-        let began = self.engine.tags.epoch();
-        let read = async {
-            let key = std::slice::from_ref(&self.key);
-            let found = remote.read_many(key, &self.region, self.ops, self.options.tells).await;
-            found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
-        };
-        let landed = match self.engine.within(deadline, read).await {
-            Ok(Stored::Entry(entry)) => {
-                let outcome = self.promote(leader.ticket(), &entry, began);
-                Landed::read(Ok(outcome), began, self.engine.tags.cells(&entry.tags))
-            }
-            Ok(_) => Landed::read(Ok(Outcome::loaded(Arc::new(Nothing) as AnyValue)), began, None),
-            Err(error) => {
-                self.engine.remote_fault(&self.region, Some(&self.key), &error);
-                if error.kind() == ErrorKind::Timeout && deadline < self.region.strategy.remote_deadline {
-                    // This call's haste is not the others'.
-                    return Landed::read(Err(Fault::Remote(error)), began, None);
-                }
-                Landed::read(Err(Fault::Remote(error)), began, None)
-            }
-        };
-        drop(leader.finish(landed.clone()));
-        landed
-    }
 }
-
-/// Nothing stands in the remote tier.
-struct Nothing;
-
-/// What reads without a loader have in place of its error's type.
-pub(crate) enum NoLoader {}
