@@ -16,3 +16,6 @@ mod scan;
 mod scripts;
 mod sentinel;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
+mod traps;

@@ -6,6 +6,8 @@ mod acceptance;
 mod basics;
 mod batches;
 mod degrade;
+#[cfg(feature = "metrics")]
+mod figures;
 mod globals;
 mod leases;
 mod loads;
