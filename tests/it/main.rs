@@ -6,6 +6,7 @@ mod pages;
 mod processes;
 mod sharing;
 mod snippets;
+mod stampede;
 mod topologies;
 mod warming;
 
