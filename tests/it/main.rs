@@ -8,6 +8,7 @@ mod processes;
 mod round_trips;
 mod sharing;
 mod snippets;
+mod stampede;
 mod topologies;
 mod warming;
 

@@ -13,14 +13,14 @@ mod test;
 mod tidy;
 mod workspace;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     process::{Command, exit_code},
-    workspace::{BENCHES, Workspace},
+    workspace::{BENCHES, TESTS, Workspace},
 };
 
 /// Larder's own commands
@@ -56,6 +56,13 @@ enum Task {
     ///
     /// Writes target/larder-bench/summary.json and docs/performance.md.
     Bench(BenchOptions),
+    /// Counts the loads of a stampede: many callers in several processes on one cold key
+    ///
+    /// `--release`, then `--callers`, `--processes`, `--seed`, `--load-ms`, `--json`; `cargo xtask stampede --help` builds the
+    /// program and shows all of them. Starts a redis-server and the processes, with leases, without, and with the process
+    /// that loads killed. Fails if there are more loads than there may be.
+    #[command(disable_help_flag = true)]
+    Stampede(StampedeOptions),
     /// Checks the order of the crates and what each has to have; reports long files and functions
     Tidy,
     /// Builds the API documentation with warnings denied and checks the links of the Markdown pages
@@ -96,6 +103,17 @@ struct BenchOptions {
     args: Vec<OsString>,
 }
 
+#[derive(Debug, Args)]
+struct StampedeOptions {
+    /// Builds with optimizations; has to stand first
+    #[arg(long)]
+    release: bool,
+
+    /// Goes to the program as it stands
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    args: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
     // Without a backtrace, whatever the environment asks for: what went wrong is in what was run, not in this program.
     run(Cli::parse().task).unwrap_or_else(|error| {
@@ -109,6 +127,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo(&workspace, &options),
         Task::Bench(options) => return bench(&workspace, &options),
+        Task::Stampede(options) => return stampede(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options)?,
         Task::Ci { only } => ci::run(&workspace, &only)?,
         Task::Tidy => tidy::run(&workspace)?,
@@ -140,6 +159,15 @@ fn bench_command(workspace: &Workspace, options: &BenchOptions) -> Command {
     cargo.args(["--"]).args(options.quick.then_some("--quick")).args(&options.args)
 }
 
+fn stampede(workspace: &Workspace, options: &StampedeOptions) -> Result<ExitCode> {
+    workspace.require(TESTS)?;
+    let server = path::absolute(prerequisites::redis_server(true)?)?;
+    let server = server.to_str().context("the path of redis-server is not UTF-8")?;
+    let run = Command::cargo(&workspace.root).env("LARDER_REDIS_SERVER", server);
+    let run = run.args(["run", "--quiet", "-p", TESTS, "--bin", "larder-tests-stampede"]);
+    Ok(exit_code(run.args(options.release.then_some("--release")).args(["--"]).args(&options.args).status()?))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -164,6 +192,15 @@ mod tests {
         let Task::Demo(options) = cli.task else { panic!("parsed as {cli:?}") };
         assert!(options.release);
         assert_eq!(options.args, ["--smoke", "--json"]);
+    }
+
+    #[test]
+    fn a_stampedes_options_need_no_dashes_before_them() {
+        let cli =
+            Cli::try_parse_from(["xtask", "stampede", "--release", "--callers", "9", "--json", "--help"]).unwrap();
+        let Task::Stampede(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert!(options.release);
+        assert_eq!(options.args, ["--callers", "9", "--json", "--help"]);
     }
 
     #[test]

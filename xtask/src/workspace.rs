@@ -13,6 +13,9 @@ use crate::process::Command;
 /// The package of the benchmarks, whose features pull in other caches to compare with.
 pub(crate) const BENCHES: &str = "larder-benches";
 
+/// The package of the tests that cross crates, which the program of the stampede belongs to.
+pub(crate) const TESTS: &str = "larder-tests";
+
 /// The members of the workspace, as `cargo metadata` lists them.
 #[derive(Debug)]
 pub(crate) struct Workspace {

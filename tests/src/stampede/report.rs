@@ -25,12 +25,14 @@ pub struct ScenarioReport {
     pub values: BTreeSet<String>,
     /// From the signal to the last answer in the slowest process, in milliseconds.
     pub wall_ms: f64,
-    /// What half of the callers waited at most, in the slowest process, in milliseconds.
+    /// From the signal until half of the callers had their answers, in the slowest process, in milliseconds.
     pub wait_p50_ms: f64,
-    /// What 99 of 100 callers waited at most, in the slowest process, in milliseconds.
+    /// From the signal until 99 of 100 callers had their answers, in the slowest process, in milliseconds.
     pub wait_p99_ms: f64,
     /// GETs that the server answered. A process that waits for another one reads every 5 to 50 ms.
     pub reads: u64,
+    /// Callers that came before the value was there, and waited for another caller's load in their process.
+    pub coalesced: u64,
     /// Calls of the remote tier that failed.
     pub remote_faults: u64,
     /// Which bounds do not hold; nothing if all do.
@@ -52,6 +54,7 @@ impl ScenarioReport {
             wait_p50_ms: slowest(|process| process.wait_p50_ms),
             wait_p99_ms: slowest(|process| process.wait_p99_ms),
             reads,
+            coalesced: processes.iter().map(|process| process.coalesced).sum(),
             remote_faults: processes.iter().map(|process| process.remote_faults).sum(),
             problems: Vec::new(),
             processes,
@@ -122,7 +125,7 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         table.set_header([
-            "", "loads", "allowed", "answered", "errors", "values", "wall ms", "p50 ms", "p99 ms", "GETs", "",
+            "", "loads", "allowed", "answered", "joined", "errors", "values", "wall ms", "p50 ms", "p99 ms", "GETs", "",
         ]);
         for scenario in &self.scenarios {
             let (fewest, most) = scenario.allowed_loads(&self.options);
@@ -131,6 +134,7 @@ impl fmt::Display for Report {
                 scenario.loads.to_string(),
                 if fewest == most { most.to_string() } else { format!("{fewest} to {most}") },
                 scenario.answered.to_string(),
+                scenario.coalesced.to_string(),
                 scenario.errors.values().sum::<u64>().to_string(),
                 scenario.values.len().to_string(),
                 format!("{:.0}", scenario.wall_ms),

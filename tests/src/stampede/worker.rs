@@ -4,7 +4,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     io::BufRead,
-    process, thread,
+    process,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -60,10 +62,12 @@ pub struct Answers {
     pub values: BTreeSet<String>,
     /// From the signal to the last answer, in milliseconds.
     pub wall_ms: f64,
-    /// What half of the callers waited at most, in milliseconds.
+    /// From the signal until half of the callers had their answers, in milliseconds.
     pub wait_p50_ms: f64,
-    /// What 99 of 100 callers waited at most, in milliseconds.
+    /// From the signal until 99 of 100 callers had their answers, in milliseconds.
     pub wait_p99_ms: f64,
+    /// Callers that came before the value was there, and waited for another caller's load.
+    pub coalesced: u64,
     /// Calls of the remote tier that failed.
     pub remote_faults: u64,
 }
@@ -77,6 +81,12 @@ impl Job {
     /// Where the process that began the load with this number is named.
     pub(super) fn loader_key(&self, number: i64) -> String {
         format!("loads:{}:{number}", self.name)
+    }
+
+    fn backend(&self) -> Result<RedisBackend> {
+        let deadline = Duration::from_millis(self.remote_deadline_ms);
+        let config = RedisConfig::builder().url(&self.url).command_deadline(deadline).connect_deadline(PATIENCE);
+        Ok(RedisBackend::new(config.build()?)?)
     }
 
     fn strategy(&self) -> Strategy {
@@ -97,11 +107,13 @@ impl Job {
 /// If the server does not answer in time, or what was to be said could not be.
 pub async fn work(job: Job, mut say: impl FnMut(&str)) -> Result<()> {
     let signal = listen();
-    let tally = Tally::open(&job).await?;
-    let cache = Cache::builder().namespace(&job.name).strategy(job.strategy()).redis(&job.url).build().await?;
+    let tally = Tally(Arc::new(job.backend()?));
+    tally.0.ping().await.context("the Redis server does not answer")?;
+    let builder = Cache::builder().namespace(&job.name).strategy(job.strategy());
+    let cache = builder.backend(Arc::new(job.backend()?)).build().await?;
     await_bus(&cache).await?;
 
-    let (start, started) = watch::channel(false);
+    let (start, started) = watch::channel(None);
     let callers: Vec<_> = (0..job.callers)
         .map(|_| tokio::spawn(call(cache.clone(), tally.clone(), job.clone(), started.clone())))
         .collect();
@@ -110,7 +122,7 @@ pub async fn work(job: Job, mut say: impl FnMut(&str)) -> Result<()> {
     tokio::time::sleep(Duration::from_micros(job.delay_us)).await;
 
     let began = Instant::now();
-    start.send(true).context("no caller stands by")?;
+    start.send(Some(began)).context("no caller stands by")?;
     let mut answers = Answers { process: job.process, ..Answers::default() };
     let mut waits = Vec::with_capacity(callers.len());
     for caller in callers {
@@ -128,7 +140,7 @@ pub async fn work(job: Job, mut say: impl FnMut(&str)) -> Result<()> {
     waits.sort_unstable();
     (answers.wait_p50_ms, answers.wait_p99_ms) = (percentile(&waits, 50), percentile(&waits, 99));
     let stats = cache.stats();
-    (answers.loads, answers.remote_faults) = (stats.loads, stats.remote_faults);
+    (answers.loads, answers.coalesced, answers.remote_faults) = (stats.loads, stats.coalesced, stats.remote_faults);
     say(&serde_json::to_string(&answers)?);
     pending().await
 }
@@ -161,19 +173,16 @@ async fn await_bus(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
+/// What one caller got, and how long after the signal.
 async fn call(
     cache: Cache,
     tally: Tally,
     job: Job,
-    mut started: watch::Receiver<bool>,
+    mut started: watch::Receiver<Option<Instant>>,
 ) -> (Duration, Result<String, &'static str>) {
-    // The sender lives until all callers have answered.
-    let go = started.wait_for(|go| *go).await.map(drop);
-    let began = Instant::now();
-    let result = match go {
-        Ok(()) => cache.get_or_load("cold", move || load(tally, job)).await,
-        Err(_) => return (Duration::ZERO, Err("not_started")),
-    };
+    let signalled = started.wait_for(Option::is_some).await.map(|signalled| *signalled);
+    let Ok(Some(signalled)) = signalled else { return (Duration::ZERO, Err("not_started")) };
+    let result = cache.get_or_load("cold", move || load(tally, job)).await;
     let result = result.map(|value| value.as_ref().clone()).map_err(|error| match error {
         LoadError::Loader(_) => "loader",
         LoadError::TimedOut => "timed_out",
@@ -182,7 +191,7 @@ async fn call(
         LoadError::Overloaded => "overloaded",
         _ => "other",
     });
-    (began.elapsed(), result)
+    (signalled.elapsed(), result)
 }
 
 /// Each load has a value of its own, so that callers who got different ones can be told apart.
@@ -197,17 +206,9 @@ async fn load(tally: Tally, job: Job) -> larder_core::Result<String> {
 
 /// Counts loads in Redis, on connections of its own.
 #[derive(Debug, Clone)]
-struct Tally(std::sync::Arc<RedisBackend>);
+struct Tally(Arc<RedisBackend>);
 
 impl Tally {
-    async fn open(job: &Job) -> Result<Self> {
-        let config =
-            RedisConfig::builder().url(&job.url).command_deadline(PATIENCE).connect_deadline(PATIENCE).build()?;
-        let backend = RedisBackend::new(config)?;
-        backend.ping().await.context("the Redis server does not answer")?;
-        Ok(Self(std::sync::Arc::new(backend)))
-    }
-
     /// Counts a load that begins, and leaves word of who runs it.
     async fn count(&self, job: &Job) -> larder_core::Result<i64> {
         let unsupported = || Error::new(ErrorKind::Unsupported, "count", "the backend has no counters".to_owned());
