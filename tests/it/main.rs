@@ -4,6 +4,7 @@ mod coherence;
 mod outage;
 mod pages;
 mod processes;
+mod rights;
 mod sharing;
 mod snippets;
 mod warming;

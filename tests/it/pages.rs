@@ -6,7 +6,8 @@ use std::{
 };
 
 /// The pages whose snippets are doc tests.
-const PAGES: [&str; 4] = ["README.md", "docs/architecture.md", "docs/guide-map.md", "docs/strategies.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "docs/architecture.md", "docs/guide-map.md", "docs/redis.md", "docs/strategies.md"];
 
 /// The Rust snippets of a page.
 fn snippets(page: &str) -> Vec<String> {

@@ -19,3 +19,7 @@ pub mod architecture {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/strategies.md")]
 pub mod strategies {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/redis.md")]
+pub mod redis {}

@@ -11,6 +11,8 @@ type Verdict = (ErrorKind, &'static str);
 const OUTCOME: &str = "no answer within the deadline; whether a write took place is unknown";
 const REFUSED: &str = "nothing listens at the server's address; start it, or correct host and port";
 const BROKEN: &str = "the connection to the server broke; it is opened again by the next call";
+const UNRESOLVED: &str = "the server's host name cannot be resolved; correct it, or look at the name service";
+const TLS: &str = "TLS with the server failed; check that it speaks TLS on this port, and its certificate against the authorities of `tls`";
 const LOGIN: &str = "the server refused user or password, or wants some; correct the settings `user` and `password`";
 const RIGHTS: &str = "the user lacks the right for this; extend its ACL on the server";
 const READ_ONLY: &str = "the server is a replica and takes no writes; connect to the primary";
@@ -91,7 +93,7 @@ fn verdict(error: &RedisError) -> Verdict {
     match error.kind() {
         RedisKind::Io if error.is_timeout() => (ErrorKind::Timeout, OUTCOME),
         RedisKind::Io if error.is_connection_refusal() => (ErrorKind::Unavailable, REFUSED),
-        RedisKind::Io => (ErrorKind::Unavailable, BROKEN),
+        RedisKind::Io => io_verdict(&error.to_string()),
         RedisKind::AuthenticationFailed => (ErrorKind::Auth, LOGIN),
         RedisKind::Parse | RedisKind::UnexpectedReturnType | RedisKind::RESP3NotSupported => {
             (ErrorKind::Protocol, GARBAGE)
@@ -101,6 +103,18 @@ fn verdict(error: &RedisError) -> Verdict {
         RedisKind::Extension => code_verdict(error.code().unwrap_or_default()),
         _ => (ErrorKind::Other, "the client library failed"),
     }
+}
+
+/// Neither the name service nor rustls has an error kind of its own that the client library passes on.
+fn io_verdict(text: &str) -> Verdict {
+    let is = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if is(&["failed to lookup address"]) {
+        return (ErrorKind::Unavailable, UNRESOLVED);
+    }
+    if is(&["peer certificate", "corrupt message", "fatal alert"]) {
+        return (ErrorKind::Unavailable, TLS);
+    }
+    (ErrorKind::Unavailable, BROKEN)
 }
 
 fn server_verdict(kind: ServerErrorKind, detail: &str) -> Verdict {
@@ -196,6 +210,15 @@ mod tests {
             (io::ErrorKind::UnexpectedEof, ErrorKind::Unavailable),
         ] {
             assert_eq!(from_redis("test", io::Error::from(io_kind).into()).kind(), kind);
+        }
+        for (text, part) in [
+            ("failed to lookup address information: Name or service not known", "host name"),
+            ("invalid peer certificate: UnknownIssuer", "TLS"),
+            ("received corrupt message of type InvalidContentType", "TLS"),
+            ("something else", "broke"),
+        ] {
+            let error = from_redis("test", io::Error::other(text).into());
+            assert!(error.message().contains(part), "{error}");
         }
         assert!(is_broken_link(&io::Error::from(io::ErrorKind::BrokenPipe).into()));
         assert!(!is_broken_link(&io::Error::from(io::ErrorKind::ConnectionRefused).into()));
