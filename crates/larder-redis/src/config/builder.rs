@@ -7,7 +7,7 @@ use crate::{
     tls::TlsConfig,
 };
 
-/// Builds a [`RedisConfig`]. What is set by a method of its own goes before what the URL says.
+/// Builds a [`RedisConfig`](crate::RedisConfig). What is set by a method of its own goes before what the URL says.
 #[derive(Clone, Debug, Default)]
 #[must_use = "call `build` to get the configuration"]
 pub struct RedisConfigBuilder {
