@@ -5,6 +5,7 @@ mod globs;
 mod outage;
 mod pages;
 mod processes;
+mod rights;
 mod round_trips;
 mod sharing;
 mod snippets;

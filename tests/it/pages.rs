@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The pages whose snippets are doc tests.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/architecture.md",
     "docs/behaviours/batches.md",
@@ -14,6 +14,7 @@ const PAGES: [&str; 8] = [
     "docs/behaviours/stampedes.md",
     "docs/behaviours/timeouts.md",
     "docs/guide-map.md",
+    "docs/redis.md",
     "docs/strategies.md",
 ];
 

@@ -38,5 +38,9 @@ pub mod timeouts {}
 #[doc = include_str!("../../docs/behaviours/batches.md")]
 pub mod batches {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/redis.md")]
+pub mod redis {}
+
 #[cfg(unix)]
 pub mod stampede;

@@ -38,7 +38,13 @@
 //! | `invalidate --dry-run` | `dry_run` (`true`), `targets` (a list of `target`, `keys`), `keys`, `exact` (whether all could be counted) |
 //! | `stats` | `namespace`; `processes` with `count`, `unreadable`, `requests`, `hits`, `hit_rate`, `figures` (the fields of `larder::Stats`); `server` with `version`, `mode`, `run_id`, `uptime_seconds`, `keys`, `used_bytes`, `max_bytes` (0 for no limit), `eviction_policy`, `hits`, `misses`, `hit_rate`, `evicted`, `expired`, `clients` |
 //! | `health` | `healthy`, `namespace`, `checks` (a list of `check`, `ok`, `ms`, `error`) |
-//! | `doctor` | `fit`, `findings` (a list of `check`, `grade`, `found`, `todo`; a grade is `ok`, `advice`, `warning` or `failure`, and the last two mean not fit), `ping_us` (`count`, `p50`, `p99`, `max`) |
+//! | `doctor` | `fit`, `findings` (a list of `check`, `grade`, `found`, `todo`; a grade is `ok`, `advice`, `warning` or `failure`, and the last two mean not fit), `ping_us` (`count`, `p50`, `p99`, `max`), `settings` (lists of the values that servers have, by name), `sample` (a *sample* with `prefixes` and `biggest`); the last three are `null` where the server did not come to tell |
+//! | `memory` | a *sample* with `prefixes` (a list of `prefix`, `keys`, `bytes`, `without_ttl`, `estimated_keys`, `estimated_bytes`), `truncated` (whether there are more) |
+//! | `bigkeys` | a *sample* with `biggest` (a list of `key`, `kind`, `bytes`, `ttl_ms`) |
+//!
+//! A *sample* has `keys` (how many were looked at), `refused` (how many more the user may not see), `total` (how many there
+//! are), `complete` (`false`: it was broken off after 30 s), `bytes`, `estimated_bytes`, `without_ttl`, `kinds` (a list of
+//! `kind`, `keys`, `bytes`), `ttl` (a list of `up_to_ms`, which is `null` for longer ones, and `keys`).
 //!
 //! An *entry* has `key` (canonical) and `found`, and if it was found:
 //!
@@ -61,6 +67,7 @@ mod endpoint;
 mod options;
 mod program;
 mod report;
+mod sample;
 mod session;
 mod span;
 mod stored;

@@ -1,8 +1,8 @@
 //! What can be said on the command line.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::span::parse_deadline;
 
@@ -62,7 +62,26 @@ const DOCTOR_EXAMPLES: &str = "\
 Examples:
   larder doctor
   larder --redis redis://cache.internal:6379 doctor --pings 10000
+  larder --redis rediss://cache.internal --tls-ca ca.pem doctor
+  larder --redis redis-cluster://node1:6379,node2:6379 doctor
   larder --json doctor | jq '.findings[] | select(.grade != \"ok\")'";
+
+const MEMORY_EXAMPLES: &str = "\
+Examples:
+  larder memory
+  larder memory --depth 1 --sample 100000
+  larder --json memory | jq -r '.prefixes[] | [.prefix, .estimated_bytes] | @tsv'
+
+Keys are met by chance in the whole database, whatever their namespace; what is estimated is what was seen, extended to all
+keys. On a cluster every primary is looked at.";
+
+const BIGKEYS_EXAMPLES: &str = "\
+Examples:
+  larder bigkeys
+  larder bigkeys --sample 100000 --limit 5
+  larder --json bigkeys | jq -r '.biggest[0].key'
+
+Keys are met by chance in the whole database, whatever their namespace: there may be a bigger one that was not met.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -86,7 +105,8 @@ pub(crate) struct Common {
     /// The server
     #[arg(
         long,
-        help = "The server: redis://[user:password@]host[:port][/database] or unix:///path",
+        help = "The server: redis://[user:password@]host[:port][/database], rediss:// for TLS or unix:///path; \
+                redis-sentinel://host,host/database#service; redis-cluster://host,host",
         global = true,
         value_name = "URL",
         env = "LARDER_REDIS_URL",
@@ -94,6 +114,18 @@ pub(crate) struct Common {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub(crate) redis: String,
+
+    /// A file with the certificate authorities (PEM) that are trusted instead of the system's; asks for TLS
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// A file with the client's certificate chain (PEM), if the server asks for one; needs --tls-key
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// A file with the private key (PEM) of --tls-cert
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// The namespace, as the application configured it
     #[arg(long, short, global = true, value_name = "NAMESPACE", default_value = "larder")]
@@ -136,6 +168,12 @@ pub(crate) enum Command {
     /// Judges whether the server is set up as a cache and what to change; exit code 1 if it is not fit
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorOptions),
+    /// Estimates by prefix what fills the server's memory, from keys that are met by chance
+    #[command(after_help = MEMORY_EXAMPLES)]
+    Memory(MemoryOptions),
+    /// Lists the biggest of some keys that are met by chance
+    #[command(after_help = BIGKEYS_EXAMPLES)]
+    Bigkeys(BigkeysOptions),
     /// Says what stands under a key, and whether a read of it would be a hit
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(OneKey),
@@ -254,6 +292,36 @@ pub(crate) struct DoctorOptions {
     /// How many pings are timed, one after the other
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) pings: u32,
+
+    /// How many keys are looked at, met by chance; 0 for none
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) sample: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryOptions {
+    /// How many keys are looked at, met by chance
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sample: u32,
+
+    /// How many parts of a key, separated by `:`, make a prefix
+    #[arg(long, value_name = "PARTS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) depth: u8,
+
+    /// How many prefixes are listed at most, those with the most memory first
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BigkeysOptions {
+    /// How many keys are looked at, met by chance
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sample: u32,
+
+    /// How many of them are listed
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
 }
 
 #[cfg(test)]

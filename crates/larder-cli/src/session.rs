@@ -1,11 +1,11 @@
 //! The server and the namespace that a command works on.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Error, Result, anyhow};
 use larder::{Cache, InvalidationSink, Pattern};
 use larder_core::{ErrorKind, Key};
-use larder_redis::{RedisBackend, RedisConfig};
+use larder_redis::{RedisBackend, RedisConfig, TlsConfig};
 
 use crate::{endpoint::without_login, options::Common, report::Usage};
 
@@ -17,7 +17,7 @@ const NEAR_BYTES: u64 = 64 << 10;
 pub(crate) struct Session {
     pub(crate) redis: Arc<RedisBackend>,
     pub(crate) names: Names,
-    address: String,
+    pub(crate) address: String,
     deadline: Duration,
 }
 
@@ -133,6 +133,10 @@ impl Session {
             .sockets(1)
             .connect_deadline(common.deadline)
             .command_deadline(common.deadline);
+        let config = match tls(common)? {
+            Some(tls) => config.tls(tls),
+            None => config,
+        };
         let redis = RedisBackend::new(config.build().map_err(|error| usage(&error))?).map_err(|error| usage(&error))?;
         let address = without_login(&common.redis);
         Ok(Self { redis: Arc::new(redis), names, address, deadline: common.deadline })
@@ -169,6 +173,29 @@ impl Session {
             .backend(self.redis.clone());
         Ok(builder.build().await?)
     }
+}
+
+/// The certificates that files hold, if any are named.
+fn tls(common: &Common) -> Result<Option<TlsConfig>> {
+    let read = |option: &str, path: &Path| {
+        fs::read(path).map_err(|error| Error::from(Usage(format!("{option} {}: {error}", path.display()))))
+    };
+    let identity = match (&common.tls_cert, &common.tls_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((read("--tls-cert", certificate)?, read("--tls-key", key)?)),
+        _ => return Err(Usage("--tls-cert and --tls-key go together; name both".to_owned()).into()),
+    };
+    if common.tls_ca.is_none() && identity.is_none() {
+        return Ok(None);
+    }
+    let mut tls = TlsConfig::new();
+    if let Some(path) = &common.tls_ca {
+        tls = tls.ca_pem(read("--tls-ca", path)?);
+    }
+    if let Some((certificate, key)) = identity {
+        tls = tls.client_pem(certificate, key);
+    }
+    Ok(Some(tls))
 }
 
 /// A setting that the person has to change.

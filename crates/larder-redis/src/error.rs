@@ -22,6 +22,7 @@ const CLIENT_CERTIFICATE: &str =
     "the server refused this client's certificate, or wants one; give it by `TlsConfig::client_pem`";
 #[cfg(feature = "tls")]
 const NO_TLS: &str = "the peer does not speak TLS as it should; is this the server's port for TLS?";
+const UNRESOLVED: &str = "the server's host name cannot be resolved; correct it, or look at the name service";
 const LOGIN: &str = "the server refused user or password, or wants some; correct the settings `user` and `password`";
 const RIGHTS: &str = "the user lacks the right for this; extend its ACL on the server";
 const READ_ONLY: &str = "the server is a replica and takes no writes; connect to the primary";
@@ -115,7 +116,7 @@ fn verdict(error: &RedisError) -> Verdict {
     match error.kind() {
         RedisKind::Io if error.is_timeout() => (ErrorKind::Timeout, OUTCOME),
         RedisKind::Io if error.is_connection_refusal() => (ErrorKind::Unavailable, REFUSED),
-        RedisKind::Io => (ErrorKind::Unavailable, BROKEN),
+        RedisKind::Io => io_verdict(&error.to_string()),
         RedisKind::AuthenticationFailed => (ErrorKind::Auth, LOGIN),
         RedisKind::Parse if is_cut_off(error) => (ErrorKind::Unavailable, BROKEN),
         RedisKind::Parse | RedisKind::UnexpectedReturnType | RedisKind::RESP3NotSupported => {
@@ -126,6 +127,12 @@ fn verdict(error: &RedisError) -> Verdict {
         RedisKind::Extension => code_verdict(error.code().unwrap_or_default()),
         _ => (ErrorKind::Other, "the client library failed"),
     }
+}
+
+/// The name service has no error kind of its own that reaches us.
+fn io_verdict(text: &str) -> Verdict {
+    let is_unresolved = text.contains("failed to lookup address");
+    (ErrorKind::Unavailable, if is_unresolved { UNRESOLVED } else { BROKEN })
 }
 
 /// What rustls says reaches us within an I/O error. None of it passes by itself.
@@ -258,6 +265,15 @@ mod tests {
             (io::ErrorKind::UnexpectedEof, ErrorKind::Unavailable),
         ] {
             assert_eq!(from_redis("test", io::Error::from(io_kind).into()).kind(), kind);
+        }
+        for (text, part) in [
+            ("failed to lookup address information: Name or service not known", "host name"),
+            ("invalid peer certificate: UnknownIssuer", "TLS"),
+            ("received corrupt message of type InvalidContentType", "TLS"),
+            ("something else", "broke"),
+        ] {
+            let error = from_redis("test", io::Error::other(text).into());
+            assert!(error.message().contains(part), "{error}");
         }
         assert!(is_broken_link(&io::Error::from(io::ErrorKind::BrokenPipe).into()));
         assert!(!is_broken_link(&io::Error::from(io::ErrorKind::ConnectionRefused).into()));

@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod bigkeys;
 mod delete;
 mod doctor;
 mod explain;
@@ -7,6 +8,7 @@ mod get;
 mod health;
 mod invalidate;
 mod keys;
+mod memory;
 mod stats;
 mod ttl;
 
@@ -30,6 +32,8 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Command::Stats => stats::run(&Session::open(common).await?).await,
         Command::Health(health) => health::run(&Session::unconnected(common).await?, health).await,
         Command::Doctor(doctor) => doctor::run(&Session::unconnected(common).await?, doctor).await,
+        Command::Memory(memory) => memory::run(&Session::unconnected(common).await?, memory).await,
+        Command::Bigkeys(bigkeys) => bigkeys::run(&Session::unconnected(common).await?, bigkeys).await,
         Command::Explain(key) => explain::run(&Session::unconnected(common).await?, key).await,
     }
 }

@@ -6,7 +6,7 @@ use larder_testing::RedisServer;
 
 use crate::{larder, run};
 
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 11] = [
     &["get", "a"],
     &["keys", "a*"],
     &["ttl", "a"],
@@ -15,6 +15,8 @@ const COMMANDS: [&[&str]; 9] = [
     &["stats"],
     &["health"],
     &["doctor"],
+    &["memory"],
+    &["bigkeys"],
     &["explain", "a"],
 ];
 
@@ -32,10 +34,14 @@ fn a_server_that_cannot_be_reached_is_told_in_one_line_that_says_what_to_check()
             let arguments: Vec<&str> = [&["--redis", url.as_str()][..], json, command].concat();
             let answer = run(&arguments, &[]).fails(1);
             assert!(answer.err.contains(&url) && answer.err.contains("LARDER_REDIS_URL"), "{answer:?}");
-            let is_health = command == ["health"];
-            assert_eq!(answer.out.is_empty(), !is_health, "{answer:?}");
-            if is_health && !json.is_empty() {
-                assert_eq!(answer.json()["healthy"], false);
+            let verdict = match *command {
+                ["health"] => Some("healthy"),
+                ["doctor"] if !json.is_empty() => Some("fit"),
+                _ => None,
+            };
+            assert_eq!(answer.out.is_empty(), verdict.is_none(), "{answer:?}");
+            if let Some(verdict) = verdict.filter(|_| !json.is_empty()) {
+                assert_eq!(answer.json()[verdict], false);
             }
         }
     }

@@ -5,6 +5,7 @@ mod doctor;
 mod figures;
 mod reading;
 mod removing;
+mod samples;
 
 use std::{
     future::Future,

@@ -26,6 +26,20 @@ async fn counters_and_locks_are_unavailable_in_an_outage() {
 }
 
 #[tokio::test]
+async fn settings_and_samples_are_the_primarys_and_none_in_an_outage() {
+    let world = World::new();
+    let inspect = world.fallback.as_inspect().unwrap();
+    let kinds = async || {
+        let sampled = inspect.sample(1).try_collect::<Vec<_>>().await;
+        [inspect.settings().await.unwrap_err().kind(), sampled.unwrap_err().kind()]
+    };
+    // A backend in memory offers neither.
+    assert_eq!(kinds().await, [ErrorKind::Unsupported; 2]);
+    world.lose_primary().await;
+    assert_eq!(kinds().await, [ErrorKind::Unavailable; 2]);
+}
+
+#[tokio::test]
 async fn local_counters_count_here_and_end_with_the_outage() {
     let world = World::with(|builder| builder.local_counters(true));
     world.lose_primary().await;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test, and what it shares with others, fails by a panic")]
 
+mod acl;
 mod batches;
 mod bus;
 mod cluster;

@@ -1,147 +1,39 @@
-//! `larder doctor`.
+//! What the server's own figures say.
 
-use std::time::{Duration, Instant};
+use larder_core::ServerFigures;
 
-use anyhow::Result;
-use larder_core::{Backend, Inspect, ServerFigures};
-use serde_json::{Value, json};
-
-use crate::{
-    options::DoctorOptions,
-    report::{Report, table},
-    session::Session,
-    span::bytes,
-};
+use super::finding::{Finding, Grade};
+use crate::{sample::share, span::bytes};
 
 /// Fewer reads than this say nothing about how many of them find their key.
 const TELLING_READS: u64 = 1_000;
+/// The least share of reads that should find their key.
+const GOOD_HIT_PERCENT: u64 = 80;
 /// Below so many bytes the memory that the process holds beyond its data is of no account.
 const TELLING_BYTES: u64 = 64 << 20;
 const MOST_FRAGMENTATION_PERCENT: u64 = 150;
-/// A cache that answers more slowly than this helps few callers.
-const SLOW_PING: Duration = Duration::from_millis(5);
+/// Where nothing is evicted, writes are soon refused from here on.
+const NEARLY_FULL_PERCENT: u64 = 90;
+const ALL_SLOTS: u64 = 16384;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grade {
-    Ok,
-    Advice,
-    Warning,
-    Failure,
-}
-
-impl Grade {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Advice => "advice",
-            Self::Warning => "warning",
-            Self::Failure => "failure",
-        }
-    }
-
-    const fn is_fit(self) -> bool {
-        matches!(self, Self::Ok | Self::Advice)
-    }
-}
-
-#[derive(Debug)]
-struct Finding {
-    check: &'static str,
-    grade: Grade,
-    found: String,
-    /// What to do; empty where all is well or nothing is known.
-    todo: &'static str,
-}
-
-impl Finding {
-    const fn new(check: &'static str, found: String, grade: Grade, todo: &'static str) -> Self {
-        Self { check, grade, found, todo }
-    }
-
-    const fn ok(check: &'static str, found: String) -> Self {
-        Self::new(check, found, Grade::Ok, "")
-    }
-
-    /// The server does not say it: nothing is held against it.
-    fn unknown(check: &'static str) -> Self {
-        Self::ok(check, "unknown".to_owned())
-    }
-}
-
-pub(super) async fn run(session: &Session, options: &DoctorOptions) -> Result<Report> {
-    session.connect().await?;
-    let figures = session.redis.server_figures().await.map_err(|error| session.failed(&error))?;
-    let mut findings = judged(&figures);
-    let pings = pings(session, options.pings).await?;
-    findings.push(latency(&pings));
-    let fit = findings.iter().all(|finding| finding.grade.is_fit());
-    let documents = findings.iter().map(|finding| {
-        json!({"check": finding.check, "grade": finding.grade.name(), "found": finding.found, "todo": finding.todo})
-    });
-    let document = json!({
-        "fit": fit,
-        "findings": documents.collect::<Vec<Value>>(),
-        "ping_us": {
-            "count": pings.len(),
-            "p50": micros(quantile(&pings, 50)),
-            "p99": micros(quantile(&pings, 99)),
-            "max": micros(quantile(&pings, 100)),
-        },
-    });
-    let rows = findings
-        .iter()
-        .map(|it| [it.check.to_owned(), it.grade.name().to_owned(), it.found.clone(), it.todo.to_owned()]);
-    let verdict = if fit { "fit for a cache" } else { "not fit for a cache" };
-    let text = format!("{}\n{verdict}", table(["check", "grade", "found", "what to do"], rows));
-    let wrong: Vec<&str> = findings.iter().filter(|it| !it.grade.is_fit()).map(|it| it.check).collect();
-    Ok(Report::new(text, document).failing((!fit).then(|| format!("{verdict}: {}", wrong.join(", ")))))
-}
-
-/// How long each of so many PINGs took, one after the other; sorted.
-async fn pings(session: &Session, count: u32) -> Result<Vec<Duration>> {
-    let mut took = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        let began = Instant::now();
-        session.redis.ping().await.map_err(|error| session.failed(&error))?;
-        took.push(began.elapsed());
-    }
-    took.sort_unstable();
-    Ok(took)
-}
-
-/// The nearest rank: the least of the sorted times that so many percent of them do not exceed.
-fn quantile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn latency(sorted: &[Duration]) -> Finding {
-    let p99 = quantile(sorted, 99);
-    let found = format!("p50 {:.1?}, p99 {p99:.1?} of {} pings", quantile(sorted, 50), sorted.len());
-    if p99 <= SLOW_PING {
-        return Finding::ok("latency", found);
-    }
-    let todo = "run the server nearer to its callers, and look for slow commands with SLOWLOG GET";
-    Finding::new("latency", found, Grade::Advice, todo)
-}
-
-fn judged(figures: &ServerFigures) -> Vec<Finding> {
-    vec![
-        version(figures),
-        Finding::ok("topology", figures.mode.clone().unwrap_or_else(|| "unknown".to_owned())),
-        role(figures),
-        limit(figures),
-        policy(figures),
-        persistence(figures),
-        connections(figures),
-        fragmentation(figures),
-        hits(figures),
-        lasting(figures),
-    ]
+pub(super) fn judged(figures: &ServerFigures) -> Vec<Finding> {
+    let findings = [
+        Some(version(figures)),
+        loading(figures),
+        Some(topology(figures)),
+        slots(figures),
+        Some(role(figures)),
+        replicas(figures),
+        Some(limit(figures)),
+        Some(policy(figures)),
+        Some(persistence(figures)),
+        Some(connections(figures)),
+        blocked(figures),
+        Some(fragmentation(figures)),
+        Some(hits(figures)),
+        Some(lasting(figures)),
+    ];
+    findings.into_iter().flatten().collect()
 }
 
 fn version(figures: &ServerFigures) -> Finding {
@@ -150,20 +42,69 @@ fn version(figures: &ServerFigures) -> Finding {
         Some(valkey) => format!("Valkey {valkey} (as Redis {version})"),
         None => format!("Redis {version}"),
     };
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match major {
+    // The primaries of a cluster may have several.
+    let majors = version.split(", ").filter_map(|version| version.split('.').next()?.parse::<u32>().ok());
+    match majors.min() {
         Some(0..=6) => Finding::new("version", found, Grade::Failure, "upgrade: Larder needs Redis 7.0 or Valkey"),
         _ => Finding::ok("version", found),
     }
 }
 
+fn loading(figures: &ServerFigures) -> Option<Finding> {
+    let todo = "wait until it has read its data; a cache that starts empty is there at once: save \"\", appendonly no";
+    figures.loading?.then(|| Finding::new("loading", "still reads its data".to_owned(), Grade::Failure, todo))
+}
+
+fn topology(figures: &ServerFigures) -> Finding {
+    let Some(mode) = figures.mode.as_deref() else { return Finding::unknown("topology") };
+    match figures.primaries {
+        // Only of a cluster that was named as one is its state known.
+        _ if mode == "cluster" && figures.cluster_ok.is_none() => {
+            let todo = "name it as redis-cluster://: one node serves only its own slots";
+            Finding::new("topology", "a node of a cluster".to_owned(), Grade::Failure, todo)
+        }
+        Some(count) if mode == "cluster" => Finding::ok("topology", format!("cluster, {count} primaries")),
+        _ => Finding::ok("topology", mode.to_owned()),
+    }
+}
+
+/// Of a cluster only.
+fn slots(figures: &ServerFigures) -> Option<Finding> {
+    let is_well = figures.cluster_ok?;
+    let Some(covered) = figures.slots_covered else { return Some(Finding::unknown("cluster")) };
+    let state = if is_well { "ok" } else { "down" };
+    let found = format!("{state}, {covered} of {ALL_SLOTS} slots covered");
+    if is_well && covered == ALL_SLOTS {
+        return Some(Finding::ok("cluster", found));
+    }
+    let todo = "assign what is missing, or start the nodes that hold it: redis-cli --cluster check says which";
+    Some(Finding::new("cluster", found, Grade::Failure, todo))
+}
+
 fn role(figures: &ServerFigures) -> Finding {
     let Some(role) = figures.role.as_deref() else { return Finding::unknown("role") };
     if role == "master" {
-        let found = figures.replicas.map_or_else(|| "primary".to_owned(), |count| format!("primary, {count} replicas"));
-        return Finding::ok("role", found);
+        return Finding::ok("role", "primary".to_owned());
     }
-    Finding::new("role", role.to_owned(), Grade::Failure, "name the primary in --redis: a replica refuses writes")
+    let link = match figures.primary_link_up {
+        Some(true) => ", linked to its primary",
+        Some(false) => ", without a link to its primary",
+        None => "",
+    };
+    let todo = "name the primary in --redis: a replica refuses writes";
+    Finding::new("role", format!("replica{link}"), Grade::Failure, todo)
+}
+
+/// Of a primary only, which hears of its replicas.
+fn replicas(figures: &ServerFigures) -> Option<Finding> {
+    let count = figures.replicas.filter(|_| figures.role.as_deref() == Some("master"))?;
+    match figures.lagging_replicas {
+        None | Some(0) => Some(Finding::ok("replicas", count.to_string())),
+        Some(lagging) => {
+            let todo = "look at their logs and at the network: what they lack is lost in a failover";
+            Some(Finding::new("replicas", format!("{lagging} of {count} not in step"), Grade::Advice, todo))
+        }
+    }
 }
 
 fn limit(figures: &ServerFigures) -> Finding {
@@ -174,7 +115,15 @@ fn limit(figures: &ServerFigures) -> Finding {
             let todo = "set maxmemory below the memory of the machine: without it the system ends the server";
             Finding::new("maxmemory", format!("none, {used} in use"), Grade::Warning, todo)
         }
-        Some(most) => Finding::ok("maxmemory", format!("{}, {used} in use", bytes(most))),
+        Some(most) => {
+            let found = format!("{}, {used} in use", bytes(most));
+            let is_full = figures.used_bytes.is_some_and(|used| share_percent(used, most) >= NEARLY_FULL_PERCENT);
+            if is_full && figures.eviction_policy.as_deref().is_some_and(|policy| policy.contains("noeviction")) {
+                let todo = "raise maxmemory or set maxmemory-policy allkeys-lru: writes are about to be refused";
+                return Finding::new("maxmemory", found, Grade::Warning, todo);
+            }
+            Finding::ok("maxmemory", found)
+        }
     }
 }
 
@@ -182,11 +131,12 @@ fn policy(figures: &ServerFigures) -> Finding {
     let Some(policy) = figures.eviction_policy.as_deref() else { return Finding::unknown("maxmemory-policy") };
     let found = format!("{policy}, {} keys evicted", figures.evicted.map_or("?".to_owned(), |count| count.to_string()));
     match policy {
-        "noeviction" => {
+        // The primaries of a cluster may have several.
+        policy if policy.contains("noeviction") => {
             let todo = "set maxmemory-policy allkeys-lru: at the limit this one refuses every write";
             Finding::new("maxmemory-policy", found, Grade::Warning, todo)
         }
-        volatile if volatile.starts_with("volatile-") => {
+        policy if policy.contains("volatile-") => {
             let todo = "set maxmemory-policy allkeys-lru: this one cannot evict keys without a TTL";
             Finding::new("maxmemory-policy", found, Grade::Advice, todo)
         }
@@ -221,6 +171,16 @@ fn connections(figures: &ServerFigures) -> Finding {
     }
 }
 
+/// Unknown is not worth a line.
+fn blocked(figures: &ServerFigures) -> Option<Finding> {
+    let (check, blocked) = ("blocked clients", figures.blocked_clients?);
+    if blocked == 0 {
+        return Some(Finding::ok(check, "0".to_owned()));
+    }
+    let todo = "a cache needs no blocking commands: find who waits (BLPOP, XREAD, WAIT) with CLIENT LIST";
+    Some(Finding::new(check, blocked.to_string(), Grade::Advice, todo))
+}
+
 fn fragmentation(figures: &ServerFigures) -> Finding {
     let Some(percent) = figures.fragmentation_percent else { return Finding::unknown("fragmentation") };
     let found = format!("{percent} % of the memory in use");
@@ -239,9 +199,9 @@ fn fragmentation(figures: &ServerFigures) -> Finding {
 fn hits(figures: &ServerFigures) -> Finding {
     let (Some(hits), Some(misses)) = (figures.hits, figures.misses) else { return Finding::unknown("hits") };
     let reads = hits.saturating_add(misses);
-    let found = format!("{hits} of {reads} reads");
-    if reads >= TELLING_READS && hits < misses {
-        let todo = "look at TTLs and keys with larder stats and larder explain: most reads find nothing";
+    let found = format!("{} of {reads} reads", share(hits, reads));
+    if reads >= TELLING_READS && share_percent(hits, reads) < GOOD_HIT_PERCENT {
+        let todo = "compare with larder stats: hits in the near tier are not among these; else longer TTLs, or warming";
         return Finding::new("hits", found, Grade::Advice, todo);
     }
     Finding::ok("hits", found)
@@ -257,6 +217,10 @@ fn lasting(figures: &ServerFigures) -> Finding {
             Finding::new(check, lasting.to_string(), Grade::Advice, todo)
         }
     }
+}
+
+fn share_percent(part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(100)
 }
 
 #[cfg(test)]
@@ -280,9 +244,55 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_the_nearest_rank() {
-        let times: Vec<Duration> = (1..=200).map(Duration::from_micros).collect();
-        assert_eq!([50, 99, 100].map(|percent| micros(quantile(&times, percent))), [100, 198, 200]);
-        assert_eq!(quantile(&times[..1], 50), Duration::from_micros(1));
+    fn a_node_of_a_cluster_alone_fails_and_so_does_a_cluster_with_holes() {
+        let mut figures = ServerFigures::default();
+        figures.mode = Some("cluster".to_owned());
+        assert_eq!(topology(&figures).grade, Grade::Failure);
+        figures.cluster_ok = Some(true);
+        figures.slots_covered = Some(ALL_SLOTS);
+        assert_eq!((topology(&figures).grade, slots(&figures).unwrap().grade), (Grade::Ok, Grade::Ok));
+        figures.slots_covered = Some(ALL_SLOTS - 1);
+        assert_eq!(slots(&figures).unwrap().grade, Grade::Failure);
+        assert!(slots(&ServerFigures::default()).is_none());
+    }
+
+    #[test]
+    fn the_worst_of_a_cluster_counts() {
+        let mut figures = ServerFigures::default();
+        figures.version = Some("6.2.14, 7.0.15".to_owned());
+        figures.eviction_policy = Some("allkeys-lru, noeviction".to_owned());
+        assert_eq!((version(&figures).grade, policy(&figures).grade), (Grade::Failure, Grade::Warning));
+    }
+
+    #[test]
+    fn a_full_server_that_evicts_nothing_is_told_of() {
+        let mut figures = ServerFigures::default();
+        figures.max_bytes = Some(1_000_000);
+        figures.used_bytes = Some(900_000);
+        figures.eviction_policy = Some("allkeys-lru".to_owned());
+        assert_eq!(limit(&figures).grade, Grade::Ok);
+        figures.eviction_policy = Some("noeviction".to_owned());
+        assert_eq!(limit(&figures).grade, Grade::Warning);
+    }
+
+    #[test]
+    fn replicas_out_of_step_and_clients_that_wait_are_advice() {
+        let mut figures = ServerFigures::default();
+        figures.role = Some("master".to_owned());
+        (figures.replicas, figures.lagging_replicas, figures.blocked_clients) = (Some(2), Some(1), Some(3));
+        let found = replicas(&figures).unwrap();
+        assert_eq!((found.grade, found.found.as_str()), (Grade::Advice, "1 of 2 not in step"));
+        assert_eq!(blocked(&figures).unwrap().grade, Grade::Advice);
+    }
+
+    #[test]
+    fn few_hits_among_many_reads_are_told_of() {
+        let mut figures = ServerFigures::default();
+        (figures.hits, figures.misses) = (Some(799), Some(201));
+        assert_eq!(hits(&figures).grade, Grade::Advice);
+        figures.misses = Some(199);
+        assert_eq!(hits(&figures).grade, Grade::Ok);
+        (figures.hits, figures.misses) = (Some(0), Some(999));
+        assert_eq!(hits(&figures).grade, Grade::Ok);
     }
 }
