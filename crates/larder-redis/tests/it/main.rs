@@ -5,6 +5,7 @@
 mod batches;
 mod bus;
 mod cluster;
+mod combine;
 mod conformance;
 mod errors;
 mod outage;
