@@ -69,11 +69,9 @@ impl RedisBackend {
     }
 
     async fn get_one(&self, key: &Key, replica: bool) -> Result<Option<Found>> {
-        let mut command = Cmd::with_capacity(2, key.as_str().len() + 3);
-        command.arg("GET").arg(key.as_str());
         let call = Call { replica, ..Call::read("get_many", key.as_str()) };
-        let value = self.command(call, key, &command).await?;
-        let value = reply::bytes("get_many", value).map_err(|error| error.with_key(key))?;
+        let value = self.servers.send(call, Request::Get(key.as_str())).await;
+        let value = value.and_then(|value| reply::bytes("get_many", value)).map_err(|error| error.with_key(key))?;
         Ok(value.map(|value| Found::new(value, None)))
     }
 

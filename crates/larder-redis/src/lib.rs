@@ -35,6 +35,10 @@
 //! socket (chosen by its hash), so that the server carries out the writes and removals of one key in the order in which they
 //! were sent, also where a caller stopped waiting in between. Reads of several keys go out together on one of them.
 //!
+//! Reads of single keys that callers make at about the same time leave as one pipeline of GETs, each with an answer and an
+//! error of its own; a caller that is alone waits for nobody. Such a read may leave a little later than a write that
+//! another task sends after it, and then sees that write. What was acknowledged before the read began, it always sees.
+//!
 //! Each socket stands under a bb8 pool of its own, which opens and replaces it; the pool is asked only when there is no
 //! usable socket, or when it was idle and has to prove itself, and not by each command. Once a second idle sockets are
 //! closed and missing ones opened ([`RedisConfigBuilder::min_sockets`], [`RedisConfigBuilder::idle_timeout`]); one that has
@@ -56,7 +60,8 @@
 //!   [`TooLarge`](larder_core::ErrorKind::TooLarge), both before anything is sent. Batches go out in chunks.
 //!
 //! # What a dropped future means
-//! The connection stays usable. A read is forgotten. A write, a removal, an increment or a lock may or may not have taken
+//! The connection stays usable, and callers whose reads left together with one that was dropped get their answers. A read
+//! is forgotten. A write, a removal, an increment or a lock may or may not have taken
 //! place: what was handed to the socket is carried out by the server even if nobody waits for the answer.
 //!
 //! # What it costs
@@ -68,6 +73,7 @@ mod atomic;
 mod backend;
 mod batch;
 mod bus;
+mod combine;
 mod config;
 mod counter;
 mod dial;

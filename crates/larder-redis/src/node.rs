@@ -94,17 +94,9 @@ impl Node {
     ) -> Result<RedisResult<Value>> {
         let _place = self.load.admit(operation, self.config().max_in_flight)?;
         let slot = &self.slots[socket];
-        let deadline = self.config().command_deadline;
-        let (socket, reused) = slot.socket(operation).await?;
-        let answer = socket.send(request, deadline).await;
-        match &answer {
-            // A connection of the past: it may have ended long before this call.
-            Err(error) if reused && repeatable && error::is_broken_link(error) => {
-                drop(socket);
-                let (socket, _) = slot.socket(operation).await?;
-                Ok(socket.send(request, deadline).await)
-            }
-            _ => Ok(answer),
+        match request {
+            Request::Get(key) => slot.read(operation, key).await,
+            request => slot.exchange(operation, repeatable, request, 1).await,
         }
     }
 

@@ -16,12 +16,14 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bb8::{ErrorSink, Pool, QueueStrategy};
 use larder_core::{Clock, Result, SystemClock, Tick};
 use parking_lot::{Mutex, RwLock};
+use redis::{RedisResult, Value};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
+    combine::Reads,
     error,
     manager::{ConnectError, Manager, Refusal, SharedManager},
-    socket::Socket,
+    socket::{Request, Socket},
 };
 
 /// The first and the longest wait between attempts to connect, before jitter, which at most doubles them.
@@ -31,6 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Slot {
     current: RwLock<Option<Arc<Socket>>>,
+    pub(crate) reads: Reads,
     pool: Mutex<Pool<SharedManager>>,
     manager: Arc<Manager>,
     gate: Arc<Gate>,
@@ -42,7 +45,14 @@ impl Slot {
     pub(crate) fn new(manager: Arc<Manager>) -> Self {
         let gate = Arc::new(Gate::new(manager.clock()));
         let pool = Mutex::new(pool(&manager, &gate));
-        Self { current: RwLock::new(None), pool, manager, gate, replacing: AtomicBool::new(false) }
+        Self {
+            current: RwLock::new(None),
+            reads: Reads::default(),
+            pool,
+            manager,
+            gate,
+            replacing: AtomicBool::new(false),
+        }
     }
 
     /// Whether there is a socket that nobody has found fault with.
@@ -60,6 +70,29 @@ impl Slot {
             return Ok((socket, true));
         }
         self.check_out(operation).await.map(|socket| (socket, false))
+    }
+
+    /// Sends a request of so many calls and waits for its answer. The outer error means that nothing was sent, the inner
+    /// one that it was; errors within the answer are the caller's to find.
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        operation: &'static str,
+        repeatable: bool,
+        request: Request<'_>,
+        calls: u32,
+    ) -> Result<RedisResult<Value>> {
+        let deadline = self.manager.config().command_deadline;
+        let (socket, reused) = self.socket(operation).await?;
+        let answer = socket.send(request, calls, deadline).await;
+        match &answer {
+            // A connection of the past: it may have ended long before this call.
+            Err(error) if reused && repeatable && error::is_broken_link(error) => {
+                drop(socket);
+                let (socket, _) = self.socket(operation).await?;
+                Ok(socket.send(request, calls, deadline).await)
+            }
+            _ => Ok(answer),
+        }
     }
 
     fn usable(&self) -> Option<Arc<Socket>> {

@@ -11,7 +11,7 @@ use std::{
 use larder_core::{Clock, SystemClock, Tick};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use crate::error;
+use crate::{combine, error};
 
 /// So many calls in a row must have given up on a silent socket before it counts as broken.
 const PATIENCE_CALLS: u32 = 3;
@@ -29,6 +29,8 @@ pub(crate) struct Socket {
 /// What is sent at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Request<'a> {
+    /// GET of this key; its answer. May go out together with others.
+    Get(&'a str),
     /// One command; its answer.
     Command(&'a Cmd),
     /// Several commands; an array with an answer for each.
@@ -43,6 +45,9 @@ impl Request<'_> {
     pub(crate) fn with_asking(&self) -> Pipeline {
         let mut asking = Pipeline::new();
         match self {
+            Self::Get(key) => {
+                asking.cmd("ASKING").add_command(combine::get(key));
+            }
             Self::Command(command) => {
                 asking.cmd("ASKING").add_command((*command).clone());
             }
@@ -81,11 +86,12 @@ impl Socket {
     }
 
     /// Sends and waits for the answer, no longer than the command deadline. Dropping the future leaves the connection
-    /// usable; what was handed to it is carried out all the same.
-    pub(crate) async fn send(&self, request: Request<'_>, deadline: Duration) -> RedisResult<Value> {
+    /// usable; what was handed to it is carried out all the same. `calls` is how many callers wait for the answer.
+    pub(crate) async fn send(&self, request: Request<'_>, calls: u32, deadline: Duration) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
-        let mut call = Call::begin(&self.health, deadline);
+        let mut call = Call::begin(&self.health, calls, deadline);
         let answer = match request {
+            Request::Get(key) => connection.send_packed_command(&combine::get(key)).await,
             Request::Command(command) => connection.send_packed_command(command).await,
             Request::Pipeline(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
@@ -110,17 +116,18 @@ impl Socket {
     }
 }
 
-/// A call that waits for its answer; one that ends without any has given the socket up.
+/// Calls that wait for one answer; when that ends without any, they have given the socket up.
 struct Call<'a> {
     health: &'a Health,
+    calls: u32,
     deadline: Duration,
     answered: bool,
 }
 
 impl<'a> Call<'a> {
-    fn begin(health: &'a Health, deadline: Duration) -> Self {
+    fn begin(health: &'a Health, calls: u32, deadline: Duration) -> Self {
         health.sending();
-        Self { health, deadline, answered: false }
+        Self { health, calls, deadline, answered: false }
     }
 
     fn answered(&mut self) {
@@ -132,7 +139,7 @@ impl<'a> Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.health.given_up(self.deadline);
+            self.health.given_up(self.calls, self.deadline);
         }
     }
 }
@@ -200,8 +207,8 @@ impl Health {
 
     /// A reader that waits 50 ms says little of the link, and three of them within a moment neither: the silence must
     /// also have lasted for the command deadline.
-    fn given_up(&self, deadline: Duration) {
-        let calls = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
+    fn given_up(&self, calls: u32, deadline: Duration) {
+        let calls = self.given_up.fetch_add(calls, Ordering::Relaxed).saturating_add(calls);
         let since = self.silent_since.load(Ordering::Relaxed);
         if calls >= PATIENCE_CALLS && since != 0 && self.clock.now().since(Tick::from_nanos(since)) >= deadline {
             self.condemn();
@@ -240,11 +247,11 @@ mod tests {
         let health = Health::new(SystemClock::new(), None);
         for _ in 0..PATIENCE_CALLS - 1 {
             health.sending();
-            health.given_up(Duration::ZERO);
+            health.given_up(1, Duration::ZERO);
         }
         health.heard();
         health.sending();
-        health.given_up(Duration::ZERO);
+        health.given_up(1, Duration::ZERO);
         assert!(!health.is_broken());
     }
 
@@ -262,7 +269,7 @@ mod tests {
         for _ in 0..PATIENCE_CALLS {
             assert!(!health.is_broken());
             health.sending();
-            health.given_up(Duration::ZERO);
+            health.given_up(1, Duration::ZERO);
         }
         assert!(health.is_broken());
     }
@@ -272,7 +279,7 @@ mod tests {
         let health = Health::new(SystemClock::new(), None);
         for _ in 0..100 {
             health.sending();
-            health.given_up(Duration::from_secs(60));
+            health.given_up(1, Duration::from_secs(60));
         }
         assert!(!health.is_broken());
     }

@@ -42,7 +42,7 @@ impl RedisConfigBuilder {
             _ => {}
         }
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        let sockets = within("sockets", self.sockets, cores.clamp(2, 4), 1, 64)?;
+        let sockets = within("sockets", self.sockets, cores.div_ceil(2).min(4), 1, 64)?;
         let second = Duration::from_secs(1);
         Ok(RedisConfig {
             place,

@@ -6,6 +6,7 @@ mod acl;
 mod batches;
 mod bus;
 mod cluster;
+mod combine;
 mod conformance;
 mod errors;
 mod faults;
