@@ -12,7 +12,16 @@ const OUTCOME: &str = "no answer within the deadline; whether a write took place
 const REFUSED: &str = "nothing listens at the server's address; start it, or correct host and port";
 const BROKEN: &str =
     "the connection to the server broke, and the next call opens another; whether a write took place is unknown";
-const CLOSED: &str = "the server closed the connection as soon as it was opened; see its log: it may lack room (`maxclients`) or want TLS";
+const CLOSED: &str = "the server closed the connection as soon as it was opened; see its log: it may lack room (`maxclients`), or want TLS or \
+     another client certificate";
+#[cfg(feature = "tls")]
+const CERTIFICATE: &str = "the server's certificate is not trusted; give the authority that signed it (`TlsConfig::ca_pem`), \
+                           and the host name that it was made for";
+#[cfg(feature = "tls")]
+const CLIENT_CERTIFICATE: &str =
+    "the server refused this client's certificate, or wants one; give it by `TlsConfig::client_pem`";
+#[cfg(feature = "tls")]
+const NO_TLS: &str = "the peer does not speak TLS as it should; is this the server's port for TLS?";
 const LOGIN: &str = "the server refused user or password, or wants some; correct the settings `user` and `password`";
 const RIGHTS: &str = "the user lacks the right for this; extend its ACL on the server";
 const READ_ONLY: &str = "the server is a replica and takes no writes; connect to the primary";
@@ -99,6 +108,10 @@ pub(crate) fn first_of_transaction(error: RedisError) -> RedisError {
 }
 
 fn verdict(error: &RedisError) -> Verdict {
+    #[cfg(feature = "tls")]
+    if let Some(verdict) = tls_verdict(error) {
+        return verdict;
+    }
     match error.kind() {
         RedisKind::Io if error.is_timeout() => (ErrorKind::Timeout, OUTCOME),
         RedisKind::Io if error.is_connection_refusal() => (ErrorKind::Unavailable, REFUSED),
@@ -113,6 +126,19 @@ fn verdict(error: &RedisError) -> Verdict {
         RedisKind::Extension => code_verdict(error.code().unwrap_or_default()),
         _ => (ErrorKind::Other, "the client library failed"),
     }
+}
+
+/// What rustls says reaches us within an I/O error. None of it passes by itself.
+#[cfg(feature = "tls")]
+fn tls_verdict(error: &RedisError) -> Option<Verdict> {
+    // The library shares its causes.
+    type Shared = std::sync::Arc<dyn std::error::Error + Send + Sync>;
+    let cause = std::error::Error::source(error)?.downcast_ref::<Shared>()?.downcast_ref::<std::io::Error>()?;
+    Some(match cause.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(_) => (ErrorKind::Auth, CERTIFICATE),
+        rustls::Error::AlertReceived(_) => (ErrorKind::Auth, CLIENT_CERTIFICATE),
+        _ => (ErrorKind::Protocol, NO_TLS),
+    })
 }
 
 fn server_verdict(kind: ServerErrorKind, detail: &str) -> Verdict {

@@ -55,11 +55,19 @@ mod connect {
 
     use super::TlsConfig;
 
+    /// What a certificate in a PEM text begins with (RFC 7468).
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
     /// The library's client with certificates. Without an installed provider every TLS connection would fail at run time.
     pub(crate) fn client(info: ConnectionInfo, tls: &TlsConfig) -> Result<Client> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // An error means that somebody else was quicker: there is one now.
             drop(rustls::crypto::ring::default_provider().install_default());
+        }
+        let has_none = |pem: &[u8]| !pem.windows(BEGIN.len()).any(|window| window == BEGIN);
+        if tls.ca_pem.as_deref().is_some_and(has_none) {
+            // The library would trust nobody, and say so at each connection.
+            return Err(Error::config("tls", "`ca_pem` holds no certificate; give certificates as PEM text"));
         }
         let certificates = TlsCertificates {
             client_tls: tls.client.as_ref().map(|identity| ClientTlsConfig {

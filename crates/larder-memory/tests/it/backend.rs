@@ -78,6 +78,20 @@ fn keeping_the_ttl_keeps_the_deadline_and_not_the_length() {
 }
 
 #[test]
+fn a_value_that_is_written_again_gets_its_own_ttl_and_not_what_remained() {
+    let (backend, clock) = backend();
+    set(&backend, "a", "1", SetOptions::new().ttl(SECOND));
+    clock.advance(SECOND / 2);
+    set(&backend, "a", "2", SetOptions::new().ttl(SECOND));
+    assert_eq!(ttl(&backend, "a"), Some(Remaining::For(SECOND)));
+    clock.advance(SECOND - NANO);
+    assert_eq!(get(&backend, "a"), Some(Bytes::from("2")));
+    set(&backend, "a", "3", SetOptions::new());
+    clock.advance(SECOND * 3600);
+    assert_eq!(get(&backend, "a"), Some(Bytes::from("3")));
+}
+
+#[test]
 fn an_expired_value_counts_as_absent_for_every_condition() {
     let (backend, clock) = backend();
     set(&backend, "a", "old", SetOptions::new().ttl(SECOND));

@@ -170,6 +170,17 @@ mod tests {
         }
     }
 
+    /// That the servers compute these too is tested in `tests/it/cluster.rs`.
+    #[test]
+    fn every_slot_of_the_table_is_computed() {
+        let table: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/hash-slots.json")).unwrap();
+        let slots = table["slots"].as_object().unwrap();
+        assert!(slots.len() >= 14);
+        for (key, slot) in slots {
+            assert_eq!(Some(u64::from(slot_of(key))), slot.as_u64(), "{key}");
+        }
+    }
+
     #[test]
     fn what_a_node_says_is_read_and_what_makes_no_sense_is_left_out() {
         let node = |host: Value, port| Value::Array(vec![host, Value::Int(port), Value::Nil]);

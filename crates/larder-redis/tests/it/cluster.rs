@@ -48,6 +48,15 @@ fn the_suite_of_all_backends_holds_on_a_cluster() {
     });
 }
 
+#[test]
+fn every_slot_of_the_table_is_the_servers() {
+    let cluster = RedisCluster::builder().primaries(1).replicas(0).start();
+    let table: serde_json::Value = serde_json::from_str(include_str!("../data/hash-slots.json")).unwrap();
+    for (key, slot) in table["slots"].as_object().unwrap() {
+        assert_eq!(Some(u64::from(cluster.slot_of(key))), slot.as_u64(), "{key}");
+    }
+}
+
 #[tokio::test]
 async fn a_batch_is_spread_over_the_primaries_and_answers_in_order() {
     let cluster = RedisCluster::builder().replicas(0).start();

@@ -15,3 +15,6 @@ mod scan;
 mod scripts;
 mod sentinel;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
+mod traps;

@@ -4,6 +4,8 @@
 
 mod basics;
 mod degrade;
+#[cfg(feature = "metrics")]
+mod figures;
 mod globals;
 mod loads;
 mod regression;

@@ -1,0 +1,49 @@
+//! The globs of `data/glob-cases.json` (drawn from the pages and test suites of Redis, Valkey and miniredis) mean the same to
+//! a live server, to the Redis backend and to the memory backend.
+
+use std::collections::BTreeSet;
+
+use futures_util::TryStreamExt;
+use larder_core::{Backend, BackendExt, Key, Pattern, Scan, SetOptions};
+use larder_memory::MemoryBackend;
+use larder_redis::{RedisBackend, RedisConfig};
+use larder_testing::RedisServer;
+
+fn texts(list: &serde_json::Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// What a scan with this pattern finds among these keys, which are all that the backend then holds.
+async fn found<B: Backend + Scan>(backend: &B, pattern: &str, keys: &[&str]) -> BTreeSet<String> {
+    for name in keys {
+        let stored = backend.set(&Key::from_canonical(*name), "1".into(), SetOptions::new()).await;
+        assert!(stored.unwrap().is_stored());
+    }
+    let glob = Pattern::from_canonical(pattern);
+    let pages: Vec<Vec<Key>> = backend.scan(&glob, 10).try_collect().await.unwrap();
+    backend.delete_pattern(&Pattern::everything()).await.unwrap();
+    pages.concat().iter().map(|key| key.as_str().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn globs_mean_the_same_to_the_server_and_to_every_backend() {
+    let server = RedisServer::start();
+    let redis = RedisBackend::connect(RedisConfig::from_url(server.url()).unwrap()).await.unwrap();
+    let memory = MemoryBackend::builder().build().unwrap();
+    let table: serde_json::Value = serde_json::from_str(include_str!("../data/glob-cases.json")).unwrap();
+    let cases = table["cases"].as_array().unwrap();
+    assert!(cases.len() >= 21);
+    for case in cases {
+        let pattern = case["pattern"].as_str().unwrap();
+        let (matching, others) = (texts(&case["match"]), texts(&case["no_match"]));
+        let all = [matching.as_slice(), others.as_slice()].concat();
+        let wanted: BTreeSet<String> = matching.iter().map(|text| (*text).to_owned()).collect();
+        for name in &all {
+            server.command(&["SET", name, "1"]);
+        }
+        let listed: BTreeSet<String> = server.command(&["KEYS", pattern]).lines().map(str::to_owned).collect();
+        assert_eq!(listed, wanted, "the server itself: {pattern}");
+        assert_eq!(found(&redis, pattern, &all).await, wanted, "redis: {pattern}");
+        assert_eq!(found(&memory, pattern, &all).await, wanted, "memory: {pattern}");
+    }
+}
