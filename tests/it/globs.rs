@@ -1,6 +1,8 @@
 //! The globs of `data/glob-cases.json` (drawn from the pages and test suites of Redis, Valkey and miniredis) mean the same to
 //! a live server, to the Redis backend and to the memory backend.
 
+#![expect(clippy::unwrap_used, reason = "what the tests of this file share fails by a panic")]
+
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;

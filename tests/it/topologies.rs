@@ -1,5 +1,7 @@
 //! Whole caches behind sentinels and on a cluster, also while a primary dies in the middle of traffic.
 
+#![expect(clippy::unwrap_used, reason = "what the tests of this file share fails by a panic")]
+
 use std::{
     sync::{
         Arc,
