@@ -22,10 +22,7 @@ const CLIENT_CERTIFICATE: &str =
     "the server refused this client's certificate, or wants one; give it by `TlsConfig::client_pem`";
 #[cfg(feature = "tls")]
 const NO_TLS: &str = "the peer does not speak TLS as it should; is this the server's port for TLS?";
-<<<<<<< HEAD
 const UNRESOLVED: &str = "the server's host name cannot be resolved; correct it, or look at the name service";
-=======
->>>>>>> w-faults
 const LOGIN: &str = "the server refused user or password, or wants some; correct the settings `user` and `password`";
 const RIGHTS: &str = "the user lacks the right for this; extend its ACL on the server";
 const READ_ONLY: &str = "the server is a replica and takes no writes; connect to the primary";
@@ -132,15 +129,12 @@ fn verdict(error: &RedisError) -> Verdict {
     }
 }
 
-<<<<<<< HEAD
 /// The name service has no error kind of its own that reaches us.
 fn io_verdict(text: &str) -> Verdict {
     let is_unresolved = text.contains("failed to lookup address");
     (ErrorKind::Unavailable, if is_unresolved { UNRESOLVED } else { BROKEN })
 }
 
-=======
->>>>>>> w-faults
 /// What rustls says reaches us within an I/O error. None of it passes by itself.
 #[cfg(feature = "tls")]
 fn tls_verdict(error: &RedisError) -> Option<Verdict> {
