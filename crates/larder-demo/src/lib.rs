@@ -13,6 +13,7 @@
 //! | [`workload`], [`zipf`] | a reproducible mix of requests |
 //! | [`service`] | the service itself: routes, and the cached functions behind them |
 //! | [`smoke`] | the same requests with the cache off and on, and what they show |
+//! | [`topology`] | Redis servers for the cache, which fail in the middle of a smoke run |
 //! | [`seeded`], [`pace`] | where randomness and time come from |
 //!
 //! Every answer depends on the seed, the symbol and the symbol's revision, and on nothing else: neither on the wall
@@ -31,5 +32,7 @@ pub mod pace;
 pub mod seeded;
 pub mod service;
 pub mod smoke;
+#[cfg(unix)]
+pub mod topology;
 pub mod workload;
 pub mod zipf;

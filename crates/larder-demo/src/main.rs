@@ -10,8 +10,19 @@ use larder_demo::{
     service::{Stack, StackOptions},
     smoke::{self, SmokeOptions},
 };
+#[cfg(unix)]
+use larder_demo::{
+    smoke::Outage,
+    topology::{Servers, Topology},
+};
 
 type Failure = Box<dyn std::error::Error>;
+
+#[cfg(unix)]
+type OwnServers = Outage;
+/// Nowhere but on Unix can servers be started.
+#[cfg(not(unix))]
+type OwnServers = std::convert::Infallible;
 
 /// A small trading service with the Larder cache in front of its exchange and its database.
 ///
@@ -32,6 +43,11 @@ struct Arguments {
     /// A remote tier, such as `redis://127.0.0.1:6379`
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Start Redis servers laid out like this for the remote tier, and stop them at the end; with --smoke, let them fail in
+    /// the middle
+    #[cfg(unix)]
+    #[arg(long, value_name = "TOPOLOGY", value_enum, conflicts_with = "redis")]
+    topology: Option<Topology>,
     /// Drive a mix of requests with the cache off and on, compare the answers, print a table, and end
     #[arg(long)]
     smoke: bool,
@@ -42,9 +58,15 @@ struct Arguments {
     #[arg(long, requires = "smoke")]
     json: bool,
     /// Serve without the cache
-    #[arg(long, conflicts_with_all = ["smoke", "redis"])]
+    #[arg(long, conflicts_with_all = NEEDS_CACHE)]
     no_cache: bool,
 }
+
+/// What makes no sense without the cache.
+#[cfg(unix)]
+const NEEDS_CACHE: [&str; 3] = ["smoke", "redis", "topology"];
+#[cfg(not(unix))]
+const NEEDS_CACHE: [&str; 2] = ["smoke", "redis"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -63,7 +85,38 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let market = Arc::new(market(arguments)?);
-    if arguments.smoke { smoke(arguments, market).await } else { serve(arguments, market).await.map(|()| true) }
+    let servers = servers(arguments).await?;
+    if arguments.smoke {
+        return smoke(arguments, market, servers).await;
+    }
+    serve(arguments, market, remote(arguments, servers.as_ref())).await.map(|()| true)
+}
+
+/// The demo's own Redis servers, where they were asked for.
+#[cfg(unix)]
+async fn servers(arguments: &Arguments) -> Result<Option<OwnServers>, Failure> {
+    let Some(topology) = arguments.topology else { return Ok(None) };
+    if !arguments.json {
+        say_error(&format!("starting Redis servers: {topology}"));
+    }
+    let servers = tokio::task::spawn_blocking(move || Servers::start(topology)).await??;
+    Ok(Some(Outage::new(topology, servers)))
+}
+
+#[cfg(not(unix))]
+async fn servers(_: &Arguments) -> Result<Option<OwnServers>, Failure> {
+    Ok(None)
+}
+
+/// The URL of the remote tier.
+#[cfg(unix)]
+fn remote(arguments: &Arguments, servers: Option<&OwnServers>) -> Option<String> {
+    servers.map(Outage::url).or_else(|| arguments.redis.clone())
+}
+
+#[cfg(not(unix))]
+fn remote(arguments: &Arguments, _: Option<&OwnServers>) -> Option<String> {
+    arguments.redis.clone()
 }
 
 /// The generated market, with the file's candles in first place.
@@ -81,44 +134,49 @@ fn symbol_of(file: &std::path::Path) -> String {
     if symbol.is_empty() { "FILE".to_owned() } else { symbol }
 }
 
-async fn cache(arguments: &Arguments, namespace: &str) -> Result<Cache, Failure> {
+async fn cache(arguments: &Arguments, namespace: &str, remote: Option<&str>) -> Result<Cache, Failure> {
     if arguments.no_cache {
         return Ok(Cache::disabled());
     }
     let mut builder =
         Cache::builder().namespace(namespace).near_bytes(128 << 20).warn_below_hit_rate(smoke::NEEDED_HIT_RATE);
-    if let Some(url) = &arguments.redis {
+    if let Some(url) = remote {
         builder = builder.redis(url);
     }
     Ok(builder.build().await?)
 }
 
-async fn serve(arguments: &Arguments, market: Arc<Market>) -> Result<(), Failure> {
+async fn serve(arguments: &Arguments, market: Arc<Market>, remote: Option<String>) -> Result<(), Failure> {
     let namespace = format!("larder-demo:{}", arguments.seed);
-    let cache = cache(arguments, &namespace).await?;
+    let cache = cache(arguments, &namespace, remote.as_deref()).await?;
     let options = StackOptions { port: arguments.port, ..StackOptions::default() };
     let stack = Stack::start(market, cache, options).await.map_err(|error| {
         format!("the service cannot start on port {}: {error}; choose another with --port", arguments.port)
     })?;
     say(&format!("the service listens on {0}/ , the exchange on {1}/", stack.url(), stack.service().exchange().url()));
-    let tier = arguments.redis.as_deref().map_or("in this process", |_| "in this process and in Redis");
+    let tier = remote.as_deref().map_or("in this process", |_| "in this process and in Redis");
     say(&format!("the cache lives {}; Ctrl-C ends", if arguments.no_cache { "nowhere (--no-cache)" } else { tier }));
     tokio::signal::ctrl_c().await?;
     say("finishing what is under way");
     stack.stop().await
 }
 
-async fn smoke(arguments: &Arguments, market: Arc<Market>) -> Result<bool, Failure> {
+async fn smoke(arguments: &Arguments, market: Arc<Market>, servers: Option<OwnServers>) -> Result<bool, Failure> {
     // A namespace of its own: what an earlier run with other candles left behind must not be found.
     let namespace = format!("larder-smoke:{:x}", std::process::id());
-    let cache = cache(arguments, &namespace).await?;
+    let remote = remote(arguments, servers.as_ref());
+    let cache = cache(arguments, &namespace, remote.as_deref()).await?;
     let mut options = SmokeOptions::new(arguments.seed, Duration::from_secs(arguments.seconds));
     options.progress = !arguments.json;
+    #[cfg(unix)]
+    {
+        options.outage = servers;
+    }
     let report = smoke::run(market, cache.clone(), &options).await;
+    let report = report?;
     if arguments.redis.is_some() {
         cache.clear().await?;
     }
-    let report = report?;
     if arguments.json {
         say(&serde_json::to_string_pretty(&report.to_json())?);
     } else {

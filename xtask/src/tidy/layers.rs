@@ -25,11 +25,12 @@ const LAYERS: [(&str, u8); 17] = [
     (TESTING, TESTING_LAYER),
 ];
 
-/// Stands beside the layers: it may use the lowest one only, and only tests may use it.
+/// Stands beside the layers: it may use the lowest one only, and only tests may use it, and the demo, which starts servers
+/// of its own.
 const TESTING: &str = "larder-testing";
 const TESTING_LAYER: u8 = 2;
-/// The packages that consist of tests and benchmarks.
-const TEST_PACKAGES: [&str; 2] = ["larder-benches", "larder-tests"];
+/// The packages that may: none of them is published.
+const TEST_PACKAGES: [&str; 3] = ["larder-benches", "larder-demo", "larder-tests"];
 
 /// Dependencies within a layer that are meant to be: the facade re-exports the attribute.
 const WITHIN_A_LAYER: [(&str, &str); 1] = [("larder", "larder-macros")];

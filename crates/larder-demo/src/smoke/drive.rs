@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,14 @@ pub(super) struct Driven {
     /// The hash of the body, by path.
     pub(super) bodies: HashMap<String, u64>,
     pub(super) took: Duration,
+}
+
+/// What is seen of a phase while it runs, and whether it may end.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) answered: AtomicUsize,
+    /// Whatever is done to the servers meanwhile is over.
+    pub(super) is_over: AtomicBool,
 }
 
 pub(super) struct Fetched {
@@ -41,13 +49,15 @@ pub(super) async fn fetch(client: &reqwest::Client, base: &str, path: &str) -> R
     Ok(Fetched { body, x_cache })
 }
 
-/// Sends requests in their order for a while; every answer to a path must be the same.
+/// Sends requests in their order for a while, and on until the watch says that it may end; every answer to a path must be
+/// the same.
 pub(super) async fn drive(
     base: &str,
     requests: &Arc<Vec<Request>>,
     length: Duration,
     clients: usize,
     bar: &ProgressBar,
+    watch: &Arc<Watch>,
 ) -> Result<Driven, Box<dyn std::error::Error>> {
     let started = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
@@ -56,16 +66,17 @@ pub(super) async fn drive(
         .map(|_| {
             let (next, requests, client, base) =
                 (Arc::clone(&next), Arc::clone(requests), client.clone(), base.to_owned());
-            let bar = bar.clone();
+            let (bar, watch) = (bar.clone(), Arc::clone(watch));
             tokio::spawn(async move {
                 let mut driven = Driven::default();
-                while started.elapsed() < length {
+                while started.elapsed() < length || !watch.is_over.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(request) = requests.get(index) else { break };
                     let path = request.path();
                     let begun = Instant::now();
                     let answer = fetch(&client, &base, &path).await?;
                     driven.latencies.push(begun.elapsed());
+                    watch.answered.fetch_add(1, Ordering::Relaxed);
                     let hash = xxh3_64(answer.body.as_bytes());
                     if driven.bodies.insert(path.clone(), hash).is_some_and(|earlier| earlier != hash) {
                         return Err(format!("GET {path} was answered in two ways within one phase"));

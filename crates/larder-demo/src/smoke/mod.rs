@@ -1,6 +1,8 @@
 //! The smoke run: the same requests with the cache off and on, over real HTTP, and what they show.
 
 mod drive;
+#[cfg(unix)]
+mod outage;
 mod report;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -10,7 +12,9 @@ use larder::Cache;
 use larder_warming::{Warmed, Warmer};
 use serde_json::Value;
 
-use self::drive::{Driven, drive, fetch};
+use self::drive::{Driven, Watch, drive, fetch};
+#[cfg(unix)]
+pub use self::outage::{Outage, OutageReport};
 pub use self::report::{FunctionRate, Phase, Report};
 use crate::{
     database::SeedPlan,
@@ -44,6 +48,9 @@ pub struct SmokeOptions {
     pub exchange: ExchangeOptions,
     /// Whether progress is shown on standard error.
     pub progress: bool,
+    /// What is done to the servers in the phase with the cache on, which lasts until that is over.
+    #[cfg(unix)]
+    pub outage: Option<Outage>,
 }
 
 impl SmokeOptions {
@@ -56,7 +63,15 @@ impl SmokeOptions {
         let per_second = |number| std::num::NonZeroU32::new(number).expect("the limits are not zero");
         let limit = RequestLimit::new(per_second(300), per_second(60));
         let exchange = ExchangeOptions::default().with_limit(limit);
-        Self { seed, phase, clients: 24, exchange, progress: true }
+        Self {
+            seed,
+            phase,
+            clients: 24,
+            exchange,
+            progress: true,
+            #[cfg(unix)]
+            outage: None,
+        }
     }
 }
 
@@ -70,14 +85,17 @@ pub async fn run(market: Arc<Market>, cache: Cache, options: &SmokeOptions) -> R
     let requests: Arc<Vec<Request>> = Arc::new(workload.take(DRAWN).collect());
 
     let without = Stack::start(Arc::clone(&market), Cache::disabled(), stack_options(options)).await?;
-    let off = phase("cache off", &without, &requests, options).await?;
+    let off = phase("cache off", &without, &requests, options, &watch(true)).await?;
     let off_calls = calls(&without);
 
     let with = Stack::start(market, cache, stack_options(options)).await?;
     let warmed = warm(&with, catalogue, options).await?;
     with.service().cache().clear_stats();
     let warm_calls = calls(&with);
-    let on = phase("cache on ", &with, &requests, options).await?;
+    #[cfg(unix)]
+    let (on, outage) = phase_with_outage(&with, &requests, options).await?;
+    #[cfg(not(unix))]
+    let on = phase("cache on ", &with, &requests, options, &watch(true)).await?;
     let on_calls = calls(&with);
     let functions = functions(&with);
     let stats = with.service().cache().stats();
@@ -95,6 +113,8 @@ pub async fn run(market: Arc<Market>, cache: Cache, options: &SmokeOptions) -> R
         new_value_seen,
         off: Phase::new(&off, off_calls),
         on: Phase::new(&on, (on_calls.0 - warm_calls.0, on_calls.1 - warm_calls.1)),
+        #[cfg(unix)]
+        outage,
     })
 }
 
@@ -114,14 +134,39 @@ fn calls(stack: &Stack) -> (u64, u64) {
     (stack.service().exchange().served(), stack.service().database().queries())
 }
 
+fn watch(is_over: bool) -> Arc<Watch> {
+    Arc::new(Watch { is_over: is_over.into(), ..Watch::default() })
+}
+
+/// The phase with the cache on, with the outage, if there is one, after its first quarter.
+#[cfg(unix)]
+async fn phase_with_outage(
+    stack: &Stack,
+    requests: &Arc<Vec<Request>>,
+    options: &SmokeOptions,
+) -> Result<(Driven, Option<OutageReport>), Failure> {
+    let watch = watch(options.outage.is_none());
+    let outage = options.outage.clone().map(|outage| {
+        let cache = stack.service().cache().clone();
+        tokio::spawn(outage.run(options.phase / 4, cache, Arc::clone(&watch)))
+    });
+    let driven = phase("cache on ", stack, requests, options, &watch).await?;
+    let outage = match outage {
+        Some(outage) => Some(outage.await?),
+        None => None,
+    };
+    Ok((driven, outage))
+}
+
 async fn phase(
     name: &str,
     stack: &Stack,
     requests: &Arc<Vec<Request>>,
     options: &SmokeOptions,
+    watch: &Arc<Watch>,
 ) -> Result<Driven, Failure> {
     let bar = bar(name, options.progress);
-    let driven = drive(&stack.url(), requests, options.phase, options.clients, &bar).await;
+    let driven = drive(&stack.url(), requests, options.phase, options.clients, &bar, watch).await;
     bar.finish_and_clear();
     driven
 }

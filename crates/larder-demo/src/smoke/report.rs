@@ -90,6 +90,9 @@ pub struct Report {
     pub warmed: larder_warming::Report,
     /// Whether a write was seen at once by everything that depends on it.
     pub new_value_seen: bool,
+    /// What an outage of the remote tier has shown, if there was one.
+    #[cfg(unix)]
+    pub outage: Option<super::OutageReport>,
 }
 
 impl Report {
@@ -122,13 +125,20 @@ impl Report {
         if !self.warmed.is_complete() {
             failures.push(format!("{} requests could not be warmed", self.warmed.failed));
         }
+        #[cfg(unix)]
+        failures.extend(self.outage.iter().filter_map(super::OutageReport::failure));
         failures
     }
 
     /// The report for programs.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        #[cfg(unix)]
+        let outage = self.outage.as_ref().map(super::OutageReport::to_json);
+        #[cfg(not(unix))]
+        let outage = Value::Null;
         json!({
+            "outage": outage,
             "passed": self.is_passed(),
             "failures": self.failures(),
             "compared": self.compared,
@@ -191,6 +201,16 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "answers compared  {}, {} differ", self.compared, self.differing.len())?;
         writeln!(f, "write seen        {}", if self.new_value_seen { "at once" } else { "no" })?;
+        #[cfg(unix)]
+        if let Some(outage) = &self.outage {
+            writeln!(f, "outage            {}: {}", outage.topology, outage.topology.outage())?;
+            writeln!(f, "  servers         got over it in {:.2?}", outage.servers_took)?;
+            writeln!(f, "  requests        {} answered meanwhile, 0 failed", outage.requests)?;
+            match outage.used_again_after {
+                Some(after) => writeln!(f, "  remote tier     used again {after:.2?} later")?,
+                None => writeln!(f, "  remote tier     not used again")?,
+            }
+        }
         match self.failures().as_slice() {
             [] => write!(f, "passed"),
             failures => write!(f, "FAILED: {}", failures.join("; ")),
