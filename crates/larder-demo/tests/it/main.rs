@@ -9,4 +9,6 @@ mod indicators;
 mod market;
 mod reference;
 mod service;
+#[cfg(unix)]
+mod topology;
 mod workload;
