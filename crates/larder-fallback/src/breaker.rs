@@ -62,7 +62,8 @@ pub struct BreakerSettings {
     pub window: Duration,
     /// The first pause; above zero, by default 250 ms.
     pub first_pause: Duration,
-    /// The longest pause; at least the first, by default 30 s.
+    /// The longest pause; at least the first, by default 1 s, so that a server is used again within about a second of its
+    /// return.
     pub longest_pause: Duration,
 }
 
@@ -72,7 +73,7 @@ impl Default for BreakerSettings {
             failures: 3,
             window: Duration::from_secs(10),
             first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(30),
+            longest_pause: Duration::from_secs(1),
         }
     }
 }

@@ -62,7 +62,7 @@ impl FallbackBuilder {
         self
     }
 
-    /// The pause before the first probe and the longest one; by default 250 ms and 30 s.
+    /// The pause before the first probe and the longest one; by default 250 ms and 1 s.
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
         self.breaker.first_pause = first;
         self.breaker.longest_pause = longest;
