@@ -110,19 +110,17 @@ impl Node {
         self.slots.iter().for_each(|slot| slot.renounce());
     }
 
-    /// Closes what was idle for too long, and opens what should be there without traffic.
-    pub(crate) async fn tend(&self) {
-        let config = self.config();
+    /// Closes what was idle for too long, but for so many sockets, and opens what is missing of these.
+    pub(crate) async fn tend(&self, kept: usize) {
         let mut connected = self.slots.iter().filter(|slot| slot.is_connected()).count();
-        if let Some(limit) = config.idle_timeout {
+        if let Some(limit) = self.config().idle_timeout {
             for slot in &self.slots {
-                if connected > config.min_sockets && slot.close_if_idle(limit) {
+                if connected > kept && slot.close_if_idle(limit) {
                     connected -= 1;
                 }
             }
         }
-        let wanted = config.min_sockets.saturating_sub(connected);
-        let closed = self.slots.iter().filter(|slot| !slot.is_connected()).take(wanted);
+        let closed = self.slots.iter().filter(|slot| !slot.is_connected()).take(kept.saturating_sub(connected));
         join_all(closed.map(|slot| slot.open_ahead())).await;
     }
 

@@ -260,6 +260,11 @@ impl Cluster {
         Err(last.unwrap_or_else(|| Error::config("cluster", "the list of nodes is empty")))
     }
 
+    /// Every primary that owns slots, as far as is known.
+    pub(super) fn known_primaries(&self) -> Vec<Arc<Node>> {
+        self.map.read().as_ref().map_or_else(Vec::new, |map| map.primaries().cloned().collect())
+    }
+
     /// Every primary that owns slots, asked for anew.
     pub(super) async fn primaries(&self) -> Result<Vec<Arc<Node>>> {
         self.refresh().await;

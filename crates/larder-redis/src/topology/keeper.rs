@@ -20,9 +20,10 @@ pub(super) fn start(servers: &Arc<Servers>) {
         loop {
             sleep(TENDING).await;
             let Some(servers) = weak.upgrade() else { return };
-            let primaries = servers.nodes().into_iter().filter(|node| node.locator().is_primary());
-            let nodes: Vec<_> = primaries.collect();
-            join_all(nodes.iter().map(|node| node.tend())).await;
+            let kept = servers.kept_open();
+            let sockets =
+                |node| if kept.iter().any(|it| Arc::ptr_eq(it, node)) { servers.config.min_sockets } else { 0 };
+            join_all(servers.nodes().iter().map(|node| node.tend(sockets(node)))).await;
         }
     }));
     if let Kind::Cluster(cluster) = &servers.kind {

@@ -156,6 +156,15 @@ impl Servers {
         }
     }
 
+    /// The nodes to which sockets are kept open without traffic. Not those of a cluster that were only asked where the
+    /// others are.
+    fn kept_open(&self) -> Vec<Arc<Node>> {
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => vec![Arc::clone(node)],
+            Kind::Cluster(cluster) => cluster.known_primaries(),
+        }
+    }
+
     pub(crate) fn state(&self) -> RedisState {
         // A replica that was never asked is not a server of this backend.
         let is_used = |node: &Arc<Node>| node.locator().is_primary() || node.state().opened > 0;

@@ -287,3 +287,21 @@ async fn no_node_at_all_is_unavailable_in_time() {
     let errors = within(backend.get_many(&keys(3), GetOptions::new())).await;
     assert!(errors.into_iter().all(|error| error.unwrap_err().kind() == ErrorKind::Unavailable));
 }
+
+#[tokio::test]
+async fn sockets_are_kept_open_to_primaries_only() {
+    let cluster = RedisCluster::builder().replicas(1).start();
+    let config = config_of(&cluster).idle_timeout(Duration::from_secs(1)).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    // All six were asked for the layout, being named in the URL.
+    let connected = || backend.state().nodes.iter().filter(|node| node.connected > 0).count();
+    within(async {
+        while connected() != 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let primaries: HashSet<_> = (0..3).map(|node| cluster.seeds()[node].clone()).collect();
+    let open = backend.state().nodes.into_iter().filter(|node| node.connected > 0).map(|node| node.address);
+    assert_eq!(open.collect::<HashSet<_>>(), primaries);
+}
