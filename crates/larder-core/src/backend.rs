@@ -4,7 +4,7 @@
 //! [`BackendExt`](crate::BackendExt) adds the single-key conveniences. Answers are in the order of the input, with an
 //! error per key: one refused value does not hide the others.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -67,6 +67,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// The bus that reaches the other processes on this store.
     fn as_bus(&self) -> Option<&dyn BusSource> {
+        None
+    }
+
+    /// Which server answers, and what time it has.
+    fn as_lineage(&self) -> Option<&dyn Lineage> {
         None
     }
 
@@ -183,6 +188,39 @@ pub trait Lock: Send + Sync {
 pub trait BusSource: Send + Sync {
     /// Opens a bus on a channel; every process that uses the same channel hears the others.
     async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>>;
+
+    /// Removes keys and tells the channel of it, in one step for all keys that lie together: whoever crashes in between
+    /// leaves no key removed that nobody was told of. Answers for each key whether it was there. Where keys lie on
+    /// several servers, or are many, the message is sent several times; hearing it twice does no harm. Dropping the
+    /// future leaves open which of them were removed.
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool>;
+}
+
+/// What a store must not answer before it has proved to be the one that it was: set once for each namespace.
+#[derive(Clone)]
+pub struct Guard {
+    /// Where the run of the server is recorded.
+    pub record: Key,
+    /// Removed when the server is not the one that was recorded: the marker that every entry of the namespace carries.
+    pub generation: Key,
+    /// Called after that, and before anything is read from the new connection. Must be short.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// A store whose server may be replaced, or come back from an old dump, and has a clock of its own.
+pub trait Lineage: Send + Sync {
+    /// Guards a namespace: before anything is read from a connection that is opened from now on, the run of its server
+    /// is compared with the recorded one. Connections that are open already are replaced.
+    fn guard(&self, guard: Guard);
+
+    /// What the clock of the server that holds this key says now, as far as it was measured. Does not touch the network.
+    fn server_time(&self, key: &Key) -> Option<crate::UnixMillis>;
 }
 
 impl dyn Backend {

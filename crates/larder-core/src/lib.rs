@@ -31,7 +31,7 @@ mod options;
 mod pattern;
 mod tag;
 
-pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Lock, Scan};
+pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Guard, Lineage, Lock, Scan};
 pub use bus::{Bus, BusEvent};
 pub use bytes::Bytes;
 pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};

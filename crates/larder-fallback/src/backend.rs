@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use larder_core::{
-    Atomic, Backend, BusSource, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key, Lock,
-    Remaining, Result, Scan, SetItem, SetOutcome,
+    Atomic, Backend, Bus, BusSource, Bytes, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key,
+    Lineage, Lock, Remaining, Result, Scan, SetItem, SetOutcome,
 };
 use tokio::sync::watch;
 
@@ -93,6 +94,53 @@ impl FallbackBackend {
         }
         shared.store_local(item, epoch).await.pop().unwrap_or_else(|| Err(away_error("set_many", &item.key)))
     }
+
+    /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes
+    /// of it.
+    async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Vec<Attempt<bool>>) -> Each<bool> {
+        let lost: Vec<Option<bool>> = attempts
+            .iter()
+            .map(|attempt| match attempt {
+                Attempt::Answer(_) => None,
+                Attempt::Away { lost, .. } => Some(*lost),
+            })
+            .collect();
+        let answers =
+            self.shared.fill_in(keys, attempts, |_, _| Ok(false), |secondary, keys| secondary.delete_many(keys)).await;
+        let answers = keys.iter().zip(lost).zip(answers);
+        answers
+            .map(|((key, lost), answer)| match lost {
+                Some(lost) => answer.and_then(|_| Err(Deferred::error(operation, key, lost))),
+                None => answer,
+            })
+            .collect()
+    }
+}
+
+/// Messages travel over the primary alone: a bus of the secondary would reach nobody else.
+#[async_trait]
+impl BusSource for FallbackBackend {
+    async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>> {
+        let source = self.shared.primary.as_bus().ok_or_else(|| Error::unsupported("open_bus", "primary"))?;
+        source.open_bus(channel).await
+    }
+
+    /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+        let operation = "remove_and_publish";
+        let channel = channel.to_owned();
+        let attempts = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
+            async move {
+                match primary.as_bus() {
+                    Some(bus) => bus.remove_and_publish(keys, &channel, message).await,
+                    None => primary.delete_many(keys).await,
+                }
+            }
+            .boxed()
+        });
+        let attempts = attempts.await;
+        self.removed(operation, keys, attempts).await
+    }
 }
 
 impl Drop for FallbackBackend {
@@ -134,22 +182,7 @@ impl Backend for FallbackBackend {
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
         let attempts =
             self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys)).await;
-        let lost: Vec<Option<bool>> = attempts
-            .iter()
-            .map(|attempt| match attempt {
-                Attempt::Answer(_) => None,
-                Attempt::Away { lost, .. } => Some(*lost),
-            })
-            .collect();
-        let answers =
-            self.shared.fill_in(keys, attempts, |_, _| Ok(false), |secondary, keys| secondary.delete_many(keys)).await;
-        let answers = keys.iter().zip(lost).zip(answers);
-        answers
-            .map(|((key, lost), answer)| match lost {
-                Some(lost) => answer.and_then(|_| Err(Deferred::error("delete_many", key, lost))),
-                None => answer,
-            })
-            .collect()
+        self.removed("delete_many", keys, attempts).await
     }
 
     async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
@@ -191,9 +224,12 @@ impl Backend for FallbackBackend {
         self.shared.primary.as_lock().map(|_| self as &dyn Lock)
     }
 
-    /// The primary's own: a bus of the secondary would reach nobody else.
     fn as_bus(&self) -> Option<&dyn BusSource> {
-        self.shared.primary.as_bus()
+        self.shared.primary.as_bus().map(|_| self as &dyn BusSource)
+    }
+
+    fn as_lineage(&self) -> Option<&dyn Lineage> {
+        self.shared.primary.as_lineage()
     }
 
     fn as_inspect(&self) -> Option<&dyn Inspect> {

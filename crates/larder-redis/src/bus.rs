@@ -12,7 +12,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Bus, BusEvent, BusSource, Bytes, Error, ErrorKind, Result};
+use larder_core::{Backend, Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 use redis::{
     Value,
@@ -51,6 +51,15 @@ impl BusSource for RedisBackend {
         }
         let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
         Ok(Box::new(RedisBus { link }))
+    }
+
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+        let removed = self.delete_many(keys).await;
+        let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
+        match (RedisBus { link }).publish(message).await {
+            Ok(_) => removed,
+            Err(error) => keys.iter().map(|key| Err(error.clone().with_key(key))).collect(),
+        }
     }
 }
 

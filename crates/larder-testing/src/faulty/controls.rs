@@ -45,6 +45,8 @@ pub enum Operation {
     Release,
     /// [`BusSource::open_bus`](larder_core::BusSource::open_bus).
     OpenBus,
+    /// [`BusSource::remove_and_publish`](larder_core::BusSource::remove_and_publish).
+    RemoveAndPublish,
     /// [`Bus::publish`](larder_core::Bus::publish) on a bus that was opened here.
     Publish,
     /// [`Inspect::server_figures`](larder_core::Inspect::server_figures).
@@ -76,6 +78,7 @@ impl Operation {
             Self::Extend => "extend",
             Self::Release => "release",
             Self::OpenBus => "open_bus",
+            Self::RemoveAndPublish => "remove_and_publish",
             Self::Publish => "publish",
             Self::ServerFigures => "server_figures",
             Self::Settings => "settings",

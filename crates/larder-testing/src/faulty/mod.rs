@@ -8,8 +8,8 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 pub use controls::{Fault, Operation};
 use larder_core::{
-    Atomic, Backend, BusSource, Counter, Each, ErrorKind, Expiry, Found, GetOptions, Inspect, Key, Lock, Remaining,
-    Result, Scan, SetItem, SetOutcome,
+    Atomic, Backend, BusSource, Counter, Each, ErrorKind, Expiry, Found, GetOptions, Inspect, Key, Lineage, Lock,
+    Remaining, Result, Scan, SetItem, SetOutcome,
 };
 
 use self::controls::Controls;
@@ -178,6 +178,10 @@ impl Backend for FaultyBackend {
 
     fn as_bus(&self) -> Option<&dyn BusSource> {
         self.power(Power::Bus).then_some(self as &dyn BusSource)
+    }
+
+    fn as_lineage(&self) -> Option<&dyn Lineage> {
+        self.inner.as_lineage()
     }
 
     fn as_inspect(&self) -> Option<&dyn Inspect> {

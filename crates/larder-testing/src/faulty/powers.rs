@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use larder_core::{
-    Atomic, Bus, BusEvent, BusSource, Counter, Error, Expected, Inspect, Key, Lock, Pattern, Result, SamplePage, Scan,
-    ServerFigures, ServerSettings, SetOptions, SetOutcome,
+    Atomic, Bus, BusEvent, BusSource, Counter, Each, Error, Expected, Inspect, Key, Lock, Pattern, Result, SamplePage,
+    Scan, ServerFigures, ServerSettings, SetOptions, SetOutcome,
 };
 
 use super::{Controls, FaultyBackend, Operation};
@@ -101,6 +101,13 @@ impl BusSource for FaultyBackend {
         let source = self.inner.as_bus().ok_or_else(|| self.lacks(Operation::OpenBus))?;
         let inner = self.controls.run(Operation::OpenBus, source.open_bus(channel)).await??;
         Ok(Box::new(FaultyBus { inner, controls: Arc::clone(&self.controls) }))
+    }
+
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+        let Some(source) = self.inner.as_bus() else {
+            return keys.iter().map(|key| Err(self.lacks(Operation::RemoveAndPublish).with_key(key))).collect();
+        };
+        self.batch(Operation::RemoveAndPublish, keys.iter(), source.remove_and_publish(keys, channel, message)).await
     }
 }
 
