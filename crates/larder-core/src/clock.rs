@@ -5,11 +5,14 @@
 
 use std::{
     fmt,
+    future::Future,
     ops::{Add, Sub},
+    pin::pin,
+    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 
 /// A point of monotonic time, in nanoseconds since the clock's own origin. Adding saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -108,6 +111,43 @@ pub trait Timer: Clock {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.sleep_until(self.now_precise() + duration)
     }
+
+    /// By how much this process noticed too late that `deadline` has come: it, or its runtime, was busy with something else.
+    /// A clock that is moved by hand is never late.
+    fn lateness(&self, deadline: Tick) -> Duration {
+        let _ = deadline;
+        Duration::ZERO
+    }
+}
+
+/// How often a call is granted its limit anew.
+const GRANTS: u32 = 8;
+
+/// Timers are some milliseconds late as a rule.
+const PUNCTUAL: Duration = Duration::from_millis(5);
+
+impl dyn Timer {
+    /// Waits for a call, at most for `limit`; `None` if it had no answer by then.
+    ///
+    /// Time in which this process did not get to look at answers is not held against the call: where the end of the limit is
+    /// noticed late, by a quarter of it or more, the call has the limit once more, up to eight times. Else a process that is
+    /// busy for a moment would take a store for dead that answers in no time.
+    pub async fn within<T>(&self, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = pin!(call);
+        // What needs no waiting needs no timer either.
+        if let Poll::Ready(answer) = futures_util::poll!(call.as_mut()) {
+            return Some(answer);
+        }
+        for _ in 0..=GRANTS {
+            let deadline = self.now_precise() + limit;
+            match select(call.as_mut(), self.sleep_until(deadline)).await {
+                Either::Left((answer, _)) => return Some(answer),
+                Either::Right(_) if self.lateness(deadline) < PUNCTUAL.max(limit / 4) => return None,
+                Either::Right(_) => {}
+            }
+        }
+        None
+    }
 }
 
 /// The machine's clock. On Linux [`now`](Clock::now) reads the kernel's coarse monotonic clock (steps of 1 to 4 ms,
@@ -180,10 +220,16 @@ impl Timer for SystemClock {
         let wait = deadline.since(self.now_precise()).min(LONGEST);
         Box::pin(tokio::time::sleep(wait))
     }
+
+    fn lateness(&self, deadline: Tick) -> Duration {
+        self.now_precise().since(deadline)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -192,6 +238,61 @@ mod tests {
         assert_eq!(Tick::ZERO + Duration::MAX, Tick::FOREVER);
         assert_eq!(Tick::ZERO - Duration::from_secs(1), Tick::ZERO);
         assert_eq!(Tick::from_nanos(5).since(Tick::from_nanos(9)), Duration::ZERO);
+    }
+
+    /// A process that is busy: each sleep ends by so much too late.
+    #[derive(Debug)]
+    struct Busy {
+        clock: SystemClock,
+        late_for: Mutex<u32>,
+    }
+
+    impl Clock for Busy {
+        fn now(&self) -> Tick {
+            self.clock.now()
+        }
+
+        fn wall(&self) -> UnixMillis {
+            self.clock.wall()
+        }
+    }
+
+    impl Timer for Busy {
+        fn sleep_until(&self, _: Tick) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn lateness(&self, _: Tick) -> Duration {
+            let mut left = self.late_for.lock().unwrap();
+            if *left == 0 {
+                return Duration::ZERO;
+            }
+            *left -= 1;
+            Duration::from_secs(1)
+        }
+    }
+
+    /// Answers when it is asked for the last of so many times.
+    fn answer_after(polls: u32) -> impl Future<Output = ()> {
+        let mut left = polls;
+        std::future::poll_fn(move |_| {
+            left -= 1;
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    #[test]
+    fn a_call_is_not_given_up_because_this_process_was_busy() {
+        let after = |late_for, polls| {
+            let busy = Busy { clock: SystemClock::new(), late_for: Mutex::new(late_for) };
+            let timer: &dyn Timer = &busy;
+            futures_executor::block_on(timer.within(Duration::from_millis(1), answer_after(polls)))
+        };
+        assert_eq!(after(0, 1), Some(()));
+        assert_eq!(after(0, 3), None);
+        assert_eq!(after(3, 4), Some(()));
+        assert_eq!(after(3, 6), None);
+        assert_eq!(after(u32::MAX, u32::MAX), None, "not for ever");
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
-use futures_util::{
-    future::{BoxFuture, Either, select},
-    pin_mut,
-};
+use futures_util::future::BoxFuture;
 use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
 use crate::{Ticket, shared::Shared, stats::count};
@@ -97,15 +94,10 @@ impl Shared {
         count(&self.counters.calls);
         let began = self.timer.now_precise();
         let mut flight = InFlight { shared: self, ticket, began, remember, operation, answered: false };
-        let deadline = self.timer.sleep_until(began + self.settings.deadline);
-        pin_mut!(call);
-        let answer = match select(call, deadline).await {
-            Either::Left((answer, _)) => Ok(answer),
-            Either::Right(_) => {
-                let message = format!("no answer from {} within {:?}", self.primary.name(), self.settings.deadline);
-                Err(Error::new(ErrorKind::Timeout, operation, message))
-            }
-        };
+        let answer = self.timer.within(self.settings.deadline, call).await.ok_or_else(|| {
+            let message = format!("no answer from {} within {:?}", self.primary.name(), self.settings.deadline);
+            Error::new(ErrorKind::Timeout, operation, message)
+        });
         flight.answered = true;
         match &answer {
             Ok(answer) => match fault(answer) {

@@ -21,12 +21,10 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -215,19 +213,10 @@ impl Engine {
 
     /// Runs a remote call within a deadline.
     pub(crate) async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut call = pin!(call);
-        // What needs no waiting needs no timer either.
-        if let Poll::Ready(result) = futures_util::poll!(call.as_mut()) {
-            return result;
-        }
-        tokio::select! {
-            biased;
-            result = call => result,
-            () = self.timer.sleep(limit) => {
-                let message = format!("no answer from the remote tier within {limit:?}");
-                Err(Error::new(ErrorKind::Timeout, "remote", message))
-            }
-        }
+        self.timer.within(limit, call).await.unwrap_or_else(|| {
+            let message = format!("no answer from the remote tier within {limit:?}");
+            Err(Error::new(ErrorKind::Timeout, "remote", message))
+        })
     }
 
     /// Remembers a fault of the remote tier for `health()`, counts and logs it.

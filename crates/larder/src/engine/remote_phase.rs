@@ -129,6 +129,8 @@ impl LoadRequest {
                 timer.sleep_until(pause.min(until)).await;
                 match self.look(refresh_of, true).await {
                     RemotePhase::Go(Next::Wait(other)) | RemotePhase::Stale(_, Next::Wait(other)) => token = other,
+                    // One look that failed says nothing of the other process; it may well store its value yet.
+                    RemotePhase::Fault if !self.engine.is_away() => {}
                     ended => return ended,
                 }
             }
