@@ -83,8 +83,13 @@ impl Job {
         format!("loads:{}:{number}", self.name)
     }
 
+    /// A backend that waits for its commands as long as reads do, and not for less than it does by itself.
     fn backend(&self) -> Result<RedisBackend> {
-        let deadline = Duration::from_millis(self.remote_deadline_ms);
+        let default = Duration::from_millis(500);
+        self.backend_within(default.max(Duration::from_millis(self.remote_deadline_ms)))
+    }
+
+    fn backend_within(&self, deadline: Duration) -> Result<RedisBackend> {
         let config = RedisConfig::builder().url(&self.url).command_deadline(deadline).connect_deadline(PATIENCE);
         Ok(RedisBackend::new(config.build()?)?)
     }
@@ -107,7 +112,7 @@ impl Job {
 /// If the server does not answer in time, or what was to be said could not be.
 pub async fn work(job: Job, mut say: impl FnMut(&str)) -> Result<()> {
     let signal = listen();
-    let tally = Tally(Arc::new(job.backend()?));
+    let tally = Tally(Arc::new(job.backend_within(PATIENCE)?));
     tally.0.ping().await.context("the Redis server does not answer")?;
     let builder = Cache::builder().namespace(&job.name).strategy(job.strategy());
     let cache = builder.backend(Arc::new(job.backend()?)).build().await?;

@@ -1,20 +1,11 @@
 //! The engine: one cache's tiers, flights, tags and figures, without the types of its values.
 
 mod background;
-mod batch;
 mod bulk;
-mod chain;
 mod fill;
-mod lead;
-mod led;
-mod loads;
-mod near_read;
-mod plain_read;
-mod read_path;
+mod read;
 mod region_state;
 mod remote;
-mod remote_phase;
-mod serving;
 mod write_path;
 
 use std::{
@@ -37,17 +28,13 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
-    batch::{Answers, BatchLoader, BatchRequest},
     bulk::tally,
-    lead::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
-    led::{AtHand, Led, found},
-    loads::{LoadSlot, Loads},
-    near_read::{Meta, NearRead, answer, judge, provenance},
-    plain_read::NoLoader,
-    read_path::{LoadRequest, ReadOptions},
+    read::{
+        Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
+        Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, answer, found, judge, provenance,
+    },
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
-    serving::{Served, Serving},
     write_path::Write,
 };
 use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};

@@ -8,9 +8,10 @@ use larder_flight::{Leader, LeaderTicket};
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
-use super::{
-    Encoded, Engine, Fault, FlightResult, Landed, LoadRequest, LoadedAny, Meta, NearLife, NearRead, Served, answer,
-    lead::How, remote::RemoteEntry,
+use super::{Fault, FlightResult, How, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer};
+use crate::engine::{
+    Engine, NearLife,
+    remote::{Encoded, RemoteEntry},
 };
 use crate::{
     loaded::PreviousAny,

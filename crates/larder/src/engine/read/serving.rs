@@ -13,7 +13,8 @@ use larder_core::Key;
 use larder_flight::{FlightId, Ticket};
 use parking_lot::Mutex;
 
-use super::{Engine, Landed};
+use super::Landed;
+use crate::engine::Engine;
 
 /// What flights that go on have answered with already.
 #[derive(Debug, Default)]

@@ -12,12 +12,14 @@ use larder_flight::{Follower, Join, Leader};
 use larder_strategy::Lease;
 
 use super::{
-    AtHand, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearRead, Stored,
+    AtHand, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearRead, answer,
     chain::Chain,
-    fill::{Claim, Fill, Ground},
-    found,
-    lead::guarded,
+    found, guarded,
     remote_phase::{Considered, FillGuard, Next, RemotePhase},
+};
+use crate::engine::{
+    fill::{Claim, Fill, Ground},
+    remote::Stored,
 };
 use crate::{load_error::LoadFault, stats::Event, value::AnyError};
 
@@ -126,7 +128,7 @@ impl BatchRequest {
             if refresh {
                 refreshes.push((place, entry.meta.loaded_at));
             }
-            results[place] = Some(found(&entry.value, super::answer(&entry, now)));
+            results[place] = Some(found(&entry.value, answer(&entry, now)));
         }
         missing
     }
@@ -216,7 +218,7 @@ impl Batch {
         if items.is_empty() {
             return;
         }
-        let (ready, held) = self.look(items).await;
+        let (ready, held) = self.look(items, false).await;
         join(self.load(ready), async {
             let late = self.wait(held).await;
             self.load(late).await;
@@ -225,7 +227,8 @@ impl Batch {
     }
 
     /// Asks the remote tier for all keys at once, and claims what is to be loaded. Returns also what other processes load.
-    async fn look(&self, items: Vec<Item>) -> (Vec<Claimed>, Vec<Item>) {
+    /// `waited`: they were found to load before, which one look that fails does not disprove.
+    async fn look(&self, items: Vec<Item>, waited: bool) -> (Vec<Claimed>, Vec<Item>) {
         let request = &self.request;
         let unclaimed = |unverified| move |item| Claimed { item, fill: None, unverified };
         let Some(remote) = request.remote() else { return (items.into_iter().map(unclaimed(false)).collect(), vec![]) };
@@ -236,12 +239,15 @@ impl Batch {
             Ok(found) => found,
             Err(error) => {
                 request.engine.remote_fault(&request.region, None, &error);
+                if waited && !request.engine.is_away() {
+                    return (vec![], items);
+                }
                 return (items.into_iter().map(unclaimed(true)).collect(), vec![]);
             }
         };
         let (mut ready, mut held, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for (item, stored) in items.into_iter().zip(found) {
-            match self.judge(item, stored) {
+            match self.judge(item, stored, waited) {
                 Judged::Done => {}
                 Judged::Load(claimed) => ready.push(claimed),
                 Judged::Held(item) => held.push(item),
@@ -252,16 +258,19 @@ impl Batch {
         (ready, held)
     }
 
-    fn judge(&self, mut item: Item, stored: larder_core::Result<Stored>) -> Judged {
+    fn judge(&self, mut item: Item, stored: larder_core::Result<Stored>, waited: bool) -> Judged {
         let request = &item.led.request;
         let stored = match stored {
             Ok(stored) => stored,
             Err(error) => {
                 request.engine.remote_fault(&request.region, Some(&request.key), &error);
+                if waited && !request.engine.is_away() {
+                    return Judged::Held(item);
+                }
                 return Judged::Load(Claimed { item, fill: None, unverified: true });
             }
         };
-        match request.consider(stored, item.refresh_of, false) {
+        match request.consider(stored, item.refresh_of, waited) {
             Considered::Done(RemotePhase::Fresh(entry)) => {
                 item.led.finish_with(&entry);
                 Judged::Done
@@ -327,7 +336,7 @@ impl Batch {
             while !held.is_empty() && engine.timer.now_precise() < until {
                 let pause = engine.timer.now_precise() + Duration::from_millis(engine.rng().u64(5..=50));
                 engine.timer.sleep_until(pause.min(until)).await;
-                let (ready, still) = self.look(held).await;
+                let (ready, still) = self.look(held, true).await;
                 late.extend(ready);
                 held = still;
             }

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::Engine;
+use crate::engine::Engine;
 
 /// Below this number of handles the finished ones are not looked for.
 const KEEP: usize = 64;

@@ -6,7 +6,8 @@ use larder_core::ErrorKind;
 use larder_flight::{Join, Leader};
 use larder_memory::AnyValue;
 
-use super::{Fault, Landed, LoadRequest, Remote, Stored};
+use super::{Fault, Landed, LoadRequest};
+use crate::engine::remote::{Remote, Stored};
 use crate::outcome::Outcome;
 
 impl LoadRequest {

@@ -7,10 +7,11 @@ use larder_flight::Ticket;
 use larder_memory::{AnyValue, Displaced};
 use larder_strategy::{Lease, Plan};
 
-use super::{
-    Encoded, Engine, Landed, Life, LoadRequest, LoadedAny, Meta, NearLife, RegionState, Remote, Stored,
+use super::{Landed, LoadRequest, LoadedAny, Meta};
+use crate::engine::{
+    Engine, NearLife, RegionState,
     fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
-    remote::RemoteEntry,
+    remote::{Encoded, Life, Remote, RemoteEntry, Stored},
 };
 use crate::{
     outcome::{Outcome, Source},

@@ -1,128 +1,56 @@
-//! The read path, from the caller's side. With `lead.rs` (the leader's side) it is the whole state machine; the picture
-//! is in `docs/architecture.md`.
+//! The read path: one state machine, from top to bottom. Its picture is in `docs/architecture.md`.
 //!
-//! 1. A fresh near entry is returned by the caller itself, before it comes here.
-//! 2. A stale one, or one that is due for an early refresh, is returned too, and [`LoadRequest::refresh`] starts one
-//!    refresh in the background. With a soft time-out the caller of a stale one joins the flight and keeps it at hand.
-//! 3. On a miss the caller joins the key's flight. Whoever leads spawns the leader's task and then waits like everybody
-//!    else: within the hard time-out, and free to go away.
+//! | step | where |
+//! |---|---|
+//! | 1. near, fresh: the caller's own answer, without allocation, lock or await | `call/`, [`near`] |
+//! | 2. near, stale or due for an early refresh: the same, and [`LoadRequest::refresh`] | here |
+//! | 3. miss: join the key's flight; whoever leads spawns the leader's task and waits like everybody else | [`LoadRequest::load`] |
+//! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`lead`], [`remote_phase`] |
+//! | 5. nothing there: place the fill token, or wait for the process that has one | [`Way`], `fill.rs` |
+//! | 6. load, within the soft and hard time-outs | [`Way`], [`run`] |
+//! | 7. answer the callers, then commit through the fence | [`lead`], [`led`] |
+//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`lead`], [`led`] |
+//!
+//! A caller waits for a flight and may go away at any moment; nothing of the leader's part depends on it. [`batch`] takes
+//! the same steps for many keys at once, [`plain`] for reads without a loader.
 
-use std::{sync::Arc, time::Duration};
+mod batch;
+mod chain;
+mod landed;
+mod led;
+mod loads;
+mod near;
+mod plain;
+pub(crate) mod remote_phase;
+mod request;
+mod serving;
 
-use larder_codec::AnyCodec;
-use larder_core::{Key, Tag, Tick, check_tags};
-use larder_flight::{FlightId, Follower, Join, Leader};
-use larder_memory::AnyValue;
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
-use super::{
-    AtHand, Engine, Fault, FlightResult, Landed, LoadSlot, Loader, NearRead, RegionState, Remote, chain::Chain,
-    lead::lead,
+use futures_util::{FutureExt, future::BoxFuture};
+use larder_core::Tick;
+use larder_flight::{Follower, Join, Leader};
+
+pub(crate) use self::{
+    batch::{Answers, BatchLoader, BatchRequest},
+    landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
+    led::{AtHand, Led, found},
+    loads::{LoadSlot, Loads},
+    near::{Meta, NearRead, answer, judge, provenance},
+    plain::NoLoader,
+    request::{LoadRequest, ReadOptions},
+    serving::{Served, Serving},
 };
-use crate::{
-    load_error::LoadFault,
-    outcome::Outcome,
-    stats::Event,
-    value::{Absent, Failed, ValueOps},
+use self::{
+    chain::Chain,
+    remote_phase::{FillGuard, Next, RemotePhase},
 };
+use super::remote::RemoteEntry;
+use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyError};
 
-/// What a call may ask for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ReadOptions {
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) codec: Option<AnyCodec>,
-    pub(crate) skip_near: bool,
-    pub(crate) skip_remote: bool,
-    pub(crate) force_refresh: bool,
-    /// Stored in no tier.
-    pub(crate) no_store: bool,
-    /// A stale value will do, at once and in place of an error.
-    pub(crate) allow_stale: bool,
-    /// How long the caller waits at most, where that is shorter than the hard time-out.
-    pub(crate) deadline: Option<Duration>,
-    /// A fault of the remote tier is told instead of counting as a miss.
-    pub(crate) tells: bool,
-    /// A remembered absence is no answer: the loader always has a value.
-    pub(crate) required: bool,
-    /// The load runs on its caller's thread. Such a caller must not wait for a load that may need the thread.
-    pub(crate) on_thread: bool,
-    /// Nobody could be told of a time-out, so there is none.
-    pub(crate) patient: bool,
-}
-
-/// One read of one key, without the value's type.
-#[derive(Debug, Clone)]
-pub(crate) struct LoadRequest {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) region: Arc<RegionState>,
-    pub(crate) key: Key,
-    pub(crate) ops: &'static ValueOps,
-    pub(crate) id: FlightId,
-    pub(crate) tags: Arc<[Tag]>,
-    pub(crate) options: ReadOptions,
-}
+// The caller's part.
 
 impl LoadRequest {
-    /// Whether a near value answers this call: a value of its type, a failure of its loader, or an absence where there may
-    /// be one.
-    pub(crate) fn accepts(&self, value: &AnyValue) -> bool {
-        match value.downcast_ref::<Failed>() {
-            Some(Failed(error)) => error.as_ref().type_id() == self.id.error,
-            None => self.can_serve(value),
-        }
-    }
-
-    /// The same without failures: these are no values that could be served in place of another failure.
-    pub(crate) fn can_serve(&self, value: &AnyValue) -> bool {
-        if value.is::<Absent>() { !self.options.required } else { !value.is::<Failed>() && self.ops.accepts(value) }
-    }
-
-    /// Whether the near tier holds a value of another type, which a load leaves alone.
-    pub(crate) fn another_type_stands_near(&self) -> bool {
-        if !self.writes_near() {
-            return false;
-        }
-        match self.engine.near_read(self.key.as_str(), self.engine.timer.now()) {
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                !self.ops.accepts(&entry.value)
-            }
-            NearRead::Miss => false,
-        }
-    }
-
-    pub(crate) fn reads_near(&self) -> bool {
-        !self.options.skip_near && self.region.strategy.tiers.uses_near()
-    }
-
-    pub(crate) fn writes_near(&self) -> bool {
-        self.reads_near()
-    }
-
-    /// The remote tier, if this call uses it.
-    pub(crate) fn remote(&self) -> Option<&Remote> {
-        if self.options.skip_remote || self.ops.serde.is_none() {
-            return None;
-        }
-        self.engine.remote_of(&self.region)
-    }
-
-    /// Whether an entry may carry the call's and the loader's tags; too many are reported and the value is not stored.
-    pub(crate) fn checks_tags(&self, late: &[Tag]) -> bool {
-        let mut all = self.tags.to_vec();
-        all.extend_from_slice(late);
-        match check_tags("load", &all) {
-            Ok(()) => true,
-            Err(error) => {
-                crate::events::refused_value(&self.key, &error);
-                false
-            }
-        }
-    }
-
-    /// How long a caller that finds a stale value waits for a fresh one; `None`: not at all.
-    pub(crate) fn soft_timeout(&self) -> Option<Duration> {
-        self.region.strategy.soft_timeout.filter(|_| !self.options.allow_stale)
-    }
-
     /// Joins the key's flight and waits for its result. A value that is at hand serves once the soft time-out has passed,
     /// and where the strategy or the call allows it in place of a fault.
     pub(crate) async fn load(self, loader: Loader<'static>) -> FlightResult {
@@ -251,32 +179,11 @@ impl LoadRequest {
         }
     }
 
-    /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
-    pub(crate) fn deadline(&self) -> Option<Tick> {
-        let hard = self.wait_limit(self.region.strategy.hard_timeout);
-        let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
-        hard.into_iter().chain(own).min()
-    }
-
-    fn wait_limit(&self, limit: Duration) -> Option<Tick> {
-        (!self.options.patient && larder_core::ttl_millis(limit).is_some())
-            .then(|| self.engine.timer.now_precise() + limit)
-    }
-
     /// Counts a caller that another's load answered, or kept waiting; not one that has to join again.
     fn count_coalesced(&self, follows: bool, waited: &Waited) {
         if follows && !matches!(waited, Waited::Again) {
             self.region.counters.count(Event::Coalesced);
         }
-    }
-
-    /// What a flight that goes on has answered to others; only where the near tier does not have it.
-    fn served(&self, came: u64) -> Option<FlightResult> {
-        if self.reads_near() || self.options.force_refresh || self.soft_timeout().is_some() {
-            return None;
-        }
-        let landed = self.engine.serving.of(&self.key, self.id)?;
-        if landed.leaves_out(self.options.required) { None } else { landed.at(came) }
     }
 
     /// Waits for the flight of one key of a batch; `None`: it is to be joined again.
@@ -336,18 +243,139 @@ fn spawn(
     }));
 }
 
-impl LoadRequest {
-    /// A value that may be served if the load takes too long or fails.
-    pub(crate) fn at_hand(&self) -> Option<AtHand> {
-        if !self.reads_near() {
-            return None;
+// The leader's part.
+
+/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed.
+pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: Loader<'_>, refresh_of: Option<Tick>) {
+    let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
+    let request = led.request.clone();
+    // How long those who wait are kept waiting although there is a value for them.
+    let mut answer_after = None;
+    let (next, unverified) = match request.look(refresh_of, false).await {
+        RemotePhase::Fresh(entry) => return led.finish_with(&entry),
+        RemotePhase::Stale(entry, next) => {
+            led.take(&entry);
+            answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+            (next, false)
         }
-        let now = self.engine.timer.now();
-        match self.engine.near_read(self.key.as_str(), now) {
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now))
+        RemotePhase::Go(next) => (next, false),
+        RemotePhase::Fault => (Next::Load(None), true),
+    };
+    if answer_after == Some(Duration::ZERO) {
+        led = led.answer();
+        answer_after = None;
+    }
+    let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
+    let previous = led.previous();
+    let mut way = pin!(way.go(next, || loader(previous)));
+    let brought = match answer_after {
+        None => way.await,
+        Some(after) => tokio::select! {
+            biased;
+            brought = way.as_mut() => brought,
+            () = request.engine.timer.sleep(after) => {
+                led = led.answer();
+                way.await
             }
-            NearRead::Miss => None,
+        },
+    };
+    match brought {
+        Brought::Fresh(entry) => led.finish_with(&entry),
+        Brought::Left => led.leave(),
+        Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
+        Brought::Loaded(Err(fault), how) => {
+            request.region.counters.count(Event::LoadError);
+            led.fail(fault);
+            if let Some(guard) = how.guard {
+                guard.release().await;
+            }
         }
     }
+}
+
+/// What came of a read that the near tier had no fresh value for.
+#[expect(clippy::large_enum_variant, reason = "there is one, on its way to the end of the same function")]
+enum Brought {
+    /// Another process has loaded it.
+    Fresh(Box<RemoteEntry>),
+    /// Another process is loading it, and what is at hand will do until then.
+    Left,
+    Loaded(Result<LoadedAny, Fault>, How),
+}
+
+/// The way from the first look into the remote tier to a value.
+struct Way<'a> {
+    request: &'a LoadRequest,
+    refresh_of: Option<Tick>,
+    /// Whether there is a value that may still be served.
+    at_hand: bool,
+    unverified: bool,
+}
+
+impl Way<'_> {
+    async fn go<'l>(
+        self,
+        next: Next,
+        load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
+    ) -> Brought {
+        let Self { request, refresh_of, at_hand, mut unverified } = self;
+        let fill = match next {
+            Next::Load(fill) => fill,
+            Next::Wait(_) if at_hand && request.leaves_loads_to_others() => return Brought::Left,
+            Next::Wait(token) => match request.wait_for_other(token, refresh_of).await {
+                RemotePhase::Fresh(entry) => return Brought::Fresh(entry),
+                RemotePhase::Go(Next::Load(fill)) | RemotePhase::Stale(_, Next::Load(fill)) => fill,
+                RemotePhase::Go(Next::Wait(_)) | RemotePhase::Stale(_, Next::Wait(_)) => None,
+                RemotePhase::Fault => {
+                    unverified = true;
+                    None
+                }
+            },
+        };
+        let guard = fill.map(|fill| FillGuard::new(request, fill));
+        let (result, cost) = request.timed(run(request, load, guard.as_ref())).await;
+        Brought::Loaded(result, How { guard, cost, unverified })
+    }
+}
+
+/// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is
+/// renewed meanwhile.
+async fn run<'l>(
+    request: &LoadRequest,
+    load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
+    guard: Option<&FillGuard>,
+) -> Result<LoadedAny, Fault> {
+    let chain = Chain::current().with(request);
+    let load = chain.scope(async move { load().await.map_err(Fault::Loader) });
+    let renewal = async {
+        match guard {
+            Some(guard) => guard.renew_for_ever().await,
+            None => std::future::pending().await,
+        }
+    };
+    guarded(request, load, renewal).await
+}
+
+/// Bounds a load in time, and makes a fault of its panic. `renewal` never ends.
+pub(crate) async fn guarded<T>(
+    request: &LoadRequest,
+    load: impl Future<Output = Result<T, Fault>>,
+    renewal: impl Future<Output = ()>,
+) -> Result<T, Fault> {
+    let longest = request.region.strategy.max_load.max(request.region.strategy.hard_timeout);
+    tokio::select! {
+        biased;
+        result = AssertUnwindSafe(load).catch_unwind() => result.unwrap_or_else(|panic| {
+            Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref()))))
+        }),
+        () = renewal => Err(Fault::Larder(LoadFault::TimedOut)),
+        () = request.engine.timer.sleep(longest), if !request.options.patient => Err(Fault::Larder(LoadFault::TimedOut)),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+        .into()
 }

@@ -1,0 +1,163 @@
+//! One read: what was asked for, and what that means for the tiers.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_codec::AnyCodec;
+use larder_core::{Key, Tag, Tick, check_tags};
+use larder_flight::FlightId;
+use larder_memory::AnyValue;
+
+use super::{AtHand, FlightResult, NearRead};
+use crate::engine::{Engine, RegionState, Remote};
+use crate::{
+    stats::Event,
+    value::{Absent, Failed, ValueOps},
+};
+
+/// What a call may ask for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReadOptions {
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) codec: Option<AnyCodec>,
+    pub(crate) skip_near: bool,
+    pub(crate) skip_remote: bool,
+    pub(crate) force_refresh: bool,
+    /// Stored in no tier.
+    pub(crate) no_store: bool,
+    /// A stale value will do, at once and in place of an error.
+    pub(crate) allow_stale: bool,
+    /// How long the caller waits at most, where that is shorter than the hard time-out.
+    pub(crate) deadline: Option<Duration>,
+    /// A fault of the remote tier is told instead of counting as a miss.
+    pub(crate) tells: bool,
+    /// A remembered absence is no answer: the loader always has a value.
+    pub(crate) required: bool,
+    /// The load runs on its caller's thread. Such a caller must not wait for a load that may need the thread.
+    pub(crate) on_thread: bool,
+    /// Nobody could be told of a time-out, so there is none.
+    pub(crate) patient: bool,
+}
+
+/// One read of one key, without the value's type.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadRequest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) region: Arc<RegionState>,
+    pub(crate) key: Key,
+    pub(crate) ops: &'static ValueOps,
+    pub(crate) id: FlightId,
+    pub(crate) tags: Arc<[Tag]>,
+    pub(crate) options: ReadOptions,
+}
+
+impl LoadRequest {
+    /// Whether a near value answers this call: a value of its type, a failure of its loader, or an absence where there may
+    /// be one.
+    pub(crate) fn accepts(&self, value: &AnyValue) -> bool {
+        match value.downcast_ref::<Failed>() {
+            Some(Failed(error)) => error.as_ref().type_id() == self.id.error,
+            None => self.can_serve(value),
+        }
+    }
+
+    /// The same without failures: these are no values that could be served in place of another failure.
+    pub(crate) fn can_serve(&self, value: &AnyValue) -> bool {
+        if value.is::<Absent>() { !self.options.required } else { !value.is::<Failed>() && self.ops.accepts(value) }
+    }
+
+    /// Whether the near tier holds a value of another type, which a load leaves alone.
+    pub(crate) fn another_type_stands_near(&self) -> bool {
+        if !self.writes_near() {
+            return false;
+        }
+        match self.engine.near_read(self.key.as_str(), self.engine.timer.now()) {
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                !self.ops.accepts(&entry.value)
+            }
+            NearRead::Miss => false,
+        }
+    }
+
+    pub(crate) fn reads_near(&self) -> bool {
+        !self.options.skip_near && self.region.strategy.tiers.uses_near()
+    }
+
+    pub(crate) fn writes_near(&self) -> bool {
+        self.reads_near()
+    }
+
+    /// The remote tier, if this call uses it.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        if self.options.skip_remote || self.ops.serde.is_none() {
+            return None;
+        }
+        self.engine.remote_of(&self.region)
+    }
+
+    /// Whether an entry may carry the call's and the loader's tags; too many are reported and the value is not stored.
+    pub(crate) fn checks_tags(&self, late: &[Tag]) -> bool {
+        let mut all = self.tags.to_vec();
+        all.extend_from_slice(late);
+        match check_tags("load", &all) {
+            Ok(()) => true,
+            Err(error) => {
+                crate::events::refused_value(&self.key, &error);
+                false
+            }
+        }
+    }
+
+    /// How long a caller that finds a stale value waits for a fresh one; `None`: not at all.
+    pub(crate) fn soft_timeout(&self) -> Option<Duration> {
+        self.region.strategy.soft_timeout.filter(|_| !self.options.allow_stale)
+    }
+
+    /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let hard = self.wait_limit(self.region.strategy.hard_timeout);
+        let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
+        hard.into_iter().chain(own).min()
+    }
+
+    pub(super) fn wait_limit(&self, limit: Duration) -> Option<Tick> {
+        (!self.options.patient && larder_core::ttl_millis(limit).is_some())
+            .then(|| self.engine.timer.now_precise() + limit)
+    }
+
+    /// A value that may be served if the load takes too long or fails.
+    pub(crate) fn at_hand(&self) -> Option<AtHand> {
+        if !self.reads_near() {
+            return None;
+        }
+        let now = self.engine.timer.now();
+        match self.engine.near_read(self.key.as_str(), now) {
+            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now))
+            }
+            NearRead::Miss => None,
+        }
+    }
+    /// What a flight that goes on has answered to others; only where the near tier does not have it.
+    pub(super) fn served(&self, came: u64) -> Option<FlightResult> {
+        if self.reads_near() || self.options.force_refresh || self.soft_timeout().is_some() {
+            return None;
+        }
+        let landed = self.engine.serving.of(&self.key, self.id)?;
+        if landed.leaves_out(self.options.required) { None } else { landed.at(came) }
+    }
+
+    /// Runs a load, measured and counted.
+    pub(crate) async fn timed<T>(&self, load: impl Future<Output = T>) -> (T, Duration) {
+        let timer = &self.engine.timer;
+        let started = timer.now_precise();
+        let result = load.await;
+        let cost = timer.now_precise().since(started);
+        self.count_load(cost);
+        (result, cost)
+    }
+
+    pub(crate) fn count_load(&self, cost: Duration) {
+        self.region.counters.count(Event::Load);
+        self.region.counters.add(Event::LoadMicros, u64::try_from(cost.as_micros()).unwrap_or(u64::MAX));
+    }
+}
