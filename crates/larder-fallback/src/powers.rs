@@ -64,13 +64,14 @@ impl Shared {
 }
 
 /// Fills go on in the secondary, without `local_counters` too: a token that was placed in one backend never matches in the
-/// other, so that a fill across the change stores nothing.
+/// other, so that a fill across the change stores nothing. What only takes the place of nothing asks for no removal when
+/// its outcome is unknown.
 #[async_trait]
 impl Atomic for FallbackBackend {
     async fn get_or_set(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<Option<Bytes>> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("get_or_set", "primary"))?;
         let call = power.get_or_set(key, value.clone(), ttl);
-        match self.shared.one("get_or_set", key, Remember::WhenUnknown, call).await {
+        match self.shared.one("get_or_set", key, Remember::Never, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error, .. } => {
                 let (located, epoch) = self.shared.locate(std::iter::once(key));

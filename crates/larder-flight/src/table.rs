@@ -73,6 +73,15 @@ impl<T> Flights<T> {
         Join::Lead(self.lead(key, id, table.entry(key.clone()).or_default()))
     }
 
+    /// Another way to wait for a flight of the key that is under way, for a caller who would not load: the first one that
+    /// suits.
+    #[must_use]
+    pub fn follow(&self, key: &Key, suits: impl Fn(&FlightId) -> bool) -> Option<Follower<T>> {
+        let table = self.lock(key);
+        let flight = table.get(key)?.flights.iter().find(|flight| suits(&flight.id))?;
+        Some(Follower::new(Arc::clone(&flight.signal)))
+    }
+
     /// Opens a flight of one's own, whether or not there is one: a forced refresh. Who comes later joins this one, and
     /// what the earlier one loads is no longer stored.
     #[must_use]

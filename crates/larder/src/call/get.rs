@@ -12,11 +12,11 @@ use std::{
 use futures_util::future::BoxFuture;
 use larder_core::{Key, KeyBuf, Result, ToKey};
 
-use super::{Place, flight_id};
+use super::{Place, TELLS, flight_id};
 use crate::{
     Cache,
     engine::{LoadRequest, NearRead, NoLoader, ReadOptions},
-    outcome::Outcome,
+    outcome::{Outcome, Source},
     private::{Typed, count_hit, typed},
     stats::Event,
     value::ValueOps,
@@ -115,7 +115,7 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
     fn ask(&self, key: Key) -> Near<V> {
         let mut id = flight_id::<V, NoLoader>(self.ops, &self.options);
         // Those who want to be told of faults ask in another way.
-        id.options = id.options << 1 | u8::from(self.options.tells);
+        id.options |= u8::from(self.options.tells) << TELLS;
         Near::Ask(Box::new(Ask(LoadRequest {
             engine: Arc::clone(&self.place.cache.engine),
             region: Arc::clone(self.place.region),
@@ -150,7 +150,8 @@ impl Ask {
                 return Err(error);
             }
         };
-        region.counters.count(if outcome.is_some() { Event::RemoteHit } else { Event::Miss });
+        let remote = outcome.as_ref().is_some_and(|outcome| outcome.source != Source::Loaded);
+        region.counters.count(if remote { Event::RemoteHit } else { Event::Miss });
         if outcome.as_ref().is_some_and(|outcome| outcome.stale) {
             region.counters.count(Event::StaleHit);
         }

@@ -190,6 +190,12 @@ impl Place<'_> {
     }
 }
 
+/// The bit above those of the tiers in a flight's options: reads that want to be told of faults.
+pub(crate) const TELLS: u32 = 4;
+
+/// The bits of a flight's options that say which tiers it reads and fills.
+pub(crate) const TIERS: u8 = 0b1111;
+
 /// Who shares a flight: calls of the same types that use and fill the same tiers. With tags and TTL it is as with a hit:
 /// the entry has those of the call that loaded it.
 pub(crate) fn flight_id<V: 'static, E: 'static>(ops: &ValueOps, options: &ReadOptions) -> FlightId {

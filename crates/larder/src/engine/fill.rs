@@ -124,7 +124,7 @@ impl Remote {
             }
             Ground::Nothing => {
                 let placeholder = self.placeholder(key)?;
-                Ok(match self.atomic()?.get_or_set(key, placeholder.value.clone(), TOKEN_LIFE).await? {
+                Ok(match self.place(&placeholder).await? {
                     None => placed(placeholder),
                     Some(found) => Claim::Found(found),
                 })
@@ -132,17 +132,27 @@ impl Remote {
             Ground::Dead(token) => {
                 let placeholder = self.placeholder(key)?;
                 let options = SetOptions::new().ttl(TOKEN_LIFE);
+                let sent = Unsure::about(self, &placeholder);
                 let outcome = self.atomic()?.compare_and_set(key, &token, placeholder.value.clone(), options).await?;
+                sent.answered();
                 Ok(if outcome.is_stored() { placed(placeholder) } else { Claim::Changed })
             }
             Ground::Living(token, Announce::Yes) => {
                 let lease = self.placeholder(&self.lease_key(key))?;
-                Ok(match self.atomic()?.get_or_set(&lease.key, lease.value.clone(), TOKEN_LIFE).await? {
+                Ok(match self.place(&lease).await? {
                     None => Claim::Ours(Claimed { token, placed: Some(lease) }),
                     Some(_) => Claim::Leased(token),
                 })
             }
         }
+    }
+
+    /// Puts a placeholder or a lease where nothing stands; answers what stands there else.
+    async fn place(&self, placed: &Placed) -> Result<Option<Bytes>> {
+        let sent = Unsure::about(self, placed);
+        let found = self.atomic()?.get_or_set(&placed.key, placed.value.clone(), TOKEN_LIFE).await?;
+        sent.answered();
+        Ok(found)
     }
 
     /// Renews what this process has placed, while its load goes on; answers whether it was still there.
@@ -229,6 +239,40 @@ impl Remote {
     fn lease_key(&self, key: &Key) -> Key {
         let rest = key.as_str().strip_prefix(self.namespace_prefix.as_str()).unwrap_or(key.as_str());
         Key::from_canonical(format!("{}%lease:{rest}", self.namespace_prefix))
+    }
+}
+
+/// Something that was sent to be placed. Without an answer, or dropped before there is one, it may stand there, and is taken
+/// back so that others do not wait for it.
+struct Unsure<'a> {
+    remote: &'a Remote,
+    placed: Option<(Key, Expected)>,
+}
+
+impl<'a> Unsure<'a> {
+    fn about(remote: &'a Remote, placed: &Placed) -> Self {
+        Self { remote, placed: Some((placed.key.clone(), placed.token.clone())) }
+    }
+
+    fn answered(mut self) {
+        self.placed = None;
+    }
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        // Without a runtime it stays until its life ends.
+        let (Some((key, token)), Ok(runtime)) = (self.placed.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let backend = std::sync::Arc::clone(&self.remote.backend);
+        runtime.spawn(async move {
+            if let Some(atomic) = backend.as_atomic()
+                && let Err(error) = atomic.compare_and_delete(&key, &token).await
+            {
+                crate::events::remote_fault(Some(&key), &error);
+            }
+        });
     }
 }
 

@@ -1,12 +1,13 @@
 //! Processes that need the same key at the same time.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use larder::{Cache, ManualClock, Source as From, Strategy, strategy::Lease};
 use larder_core::{
-    BackendExt, Key, SetOptions,
+    BackendExt, ErrorKind, Key, SetOptions,
     envelope::{CodecId, Header, Kind},
 };
+use larder_testing::FaultyBackend;
 
 use crate::{
     source::{Source, processes, processes_on, read, reading},
@@ -152,4 +153,104 @@ async fn no_lease_is_left_behind() {
     assert_eq!((*fresh.value, fresh.source), (1, From::Near));
     let lease = Key::from_canonical("t:%lease:k");
     assert_eq!(shared.get(&lease).await.unwrap(), None);
+}
+
+/// A process that loads the key, and one whose way to the store fails when the test says so.
+async fn with_an_ailing_process(clock: &ManualClock) -> (Cache, Cache, Arc<FaultyBackend>) {
+    let shared = store(clock);
+    let [one] = processes_on(clock, &shared, policy()).await;
+    let ailing = Arc::new(FaultyBackend::new(shared.clone()));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(ailing.clone());
+    (one, builder.strategy(policy().jitter(0.0)).build().await.unwrap(), ailing)
+}
+
+#[tokio::test]
+async fn one_look_that_fails_ends_no_wait_for_another_process() {
+    let clock = ManualClock::new();
+    let (one, two, ailing) = with_an_ailing_process(&clock).await;
+    let source = Source::gated();
+    let first = reading(&one, &source);
+    clock.settle().await;
+    let second = reading(&two, &source);
+    clock.settle().await;
+    ailing.fail_next(2, ErrorKind::Timeout);
+    clock.advance_and_settle(Duration::from_millis(50)).await;
+    assert_eq!(source.runs(), 1);
+    source.admit(1);
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!(*first.await.unwrap().unwrap().value, 0);
+    assert_eq!(*second.await.unwrap().unwrap().value, 0);
+    assert_eq!(source.runs(), 1);
+}
+
+#[tokio::test]
+async fn one_look_that_fails_ends_no_wait_of_a_batch_either() {
+    let clock = ManualClock::new();
+    let (one, two, ailing) = with_an_ailing_process(&clock).await;
+    let source = Source::gated();
+    let first = reading(&one, &source);
+    clock.settle().await;
+    let own = source.clone();
+    let second = tokio::spawn(async move {
+        let load = move |keys: Vec<&'static str>| async move {
+            let value = own.run().await?;
+            Ok::<_, &str>(keys.into_iter().map(|key| (key, value)).collect::<HashMap<_, _>>())
+        };
+        two.get_or_load_many(["k"], load).await
+    });
+    clock.settle().await;
+    ailing.fail_next(2, ErrorKind::Timeout);
+    clock.advance_and_settle(Duration::from_millis(50)).await;
+    assert_eq!(source.runs(), 1);
+    source.admit(1);
+    clock.advance_and_settle(SECOND).await;
+    assert_eq!(*first.await.unwrap().unwrap().value, 0);
+    let [answer] = &second.await.unwrap()[..] else { panic!("one answer for one key") };
+    assert_eq!(answer.as_ref().unwrap().as_deref(), Some(&0));
+    assert_eq!(source.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_plain_read_of_a_key_that_is_being_loaded_gets_what_is_loaded() {
+    let clock = ManualClock::new();
+    let [cache] = processes(&clock, policy()).await;
+    let source = Source::gated();
+    let load = reading(&cache, &source);
+    clock.settle().await;
+    let reader = cache.clone();
+    let read = tokio::spawn(async move { reader.get::<_, u32>("k").await });
+    clock.settle().await;
+    source.admit(1);
+    assert_eq!(*load.await.unwrap().unwrap().value, 0);
+    assert_eq!(read.await.unwrap().as_deref(), Some(&0));
+    let stats = cache.stats();
+    assert_eq!((stats.coalesced, stats.misses), (1, 2), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_plain_read_waits_for_a_load_no_longer_than_for_the_remote_tier() {
+    let clock = ManualClock::new();
+    let [cache] = processes(&clock, policy()).await;
+    let source = Source::gated();
+    let load = reading(&cache, &source);
+    clock.settle().await;
+    let reader = cache.clone();
+    let read = tokio::spawn(async move { reader.get::<_, u32>("k").await });
+    clock.settle().await;
+    clock.advance_and_settle(policy().remote_deadline).await;
+    assert_eq!(read.await.unwrap(), None);
+    source.admit(1);
+    assert_eq!(*load.await.unwrap().unwrap().value, 0);
+}
+
+#[tokio::test]
+async fn a_loader_that_looks_for_its_own_key_does_not_wait_for_itself() {
+    let clock = ManualClock::new();
+    let [cache] = processes(&clock, policy()).await;
+    let inner = cache.clone();
+    let load = cache.get_or_load("k", move || async move {
+        assert_eq!(inner.get::<_, u32>("k").await, None);
+        Ok::<_, ()>(1_u32)
+    });
+    assert_eq!(*load.await.unwrap(), 1);
 }

@@ -44,6 +44,18 @@ impl Chain {
         false
     }
 
+    /// Whether the key is being loaded on the way here, by a load of any type.
+    pub(crate) fn loads(&self, request: &LoadRequest) -> bool {
+        let mut at = self.0.as_deref();
+        while let Some(link) = at {
+            if link.engine == request.engine.id && link.key == request.key {
+                return true;
+            }
+            at = link.before.0.as_deref();
+        }
+        false
+    }
+
     pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CHAIN.scope(self, future)
     }
