@@ -18,6 +18,7 @@ pub use self::{
 use crate::{
     database::Database,
     exchange::{Exchange, ExchangeClient},
+    model::Ticker,
 };
 
 /// What the handlers work with. A handle: clones are the same service.
@@ -45,6 +46,14 @@ impl Service {
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.parts.cache
+    }
+
+    /// The newest prices of a symbol, from the cache that is in scope.
+    ///
+    /// # Errors
+    /// The exchange did not answer, or knows no such symbol.
+    pub async fn ticker(&self, symbol: &str) -> Result<Arc<Ticker>, ServiceError> {
+        cached::ticker(self, symbol).await
     }
 
     /// The exchange's client.

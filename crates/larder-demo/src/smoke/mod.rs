@@ -4,6 +4,7 @@ mod drive;
 #[cfg(unix)]
 mod outage;
 mod report;
+mod stampede;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,7 +16,10 @@ use serde_json::Value;
 use self::drive::{Driven, Watch, drive, fetch};
 #[cfg(unix)]
 pub use self::outage::{Outage, OutageReport};
-pub use self::report::{FunctionRate, Phase, Report};
+pub use self::{
+    report::{FunctionRate, Phase, Report},
+    stampede::StampedeReport,
+};
 use crate::{
     database::SeedPlan,
     exchange::{ExchangeOptions, RequestLimit},
@@ -101,6 +105,7 @@ pub async fn run(market: Arc<Market>, cache: Cache, options: &SmokeOptions) -> R
     let stats = with.service().cache().stats();
 
     let new_value_seen = invalidation(&with).await?;
+    let stampede = StampedeReport::of(&with).await?;
     let (compared, differing) = compare(&off.bodies, &on.bodies);
     without.stop().await?;
     with.stop().await?;
@@ -111,6 +116,7 @@ pub async fn run(market: Arc<Market>, cache: Cache, options: &SmokeOptions) -> R
         functions,
         warmed,
         new_value_seen,
+        stampede,
         off: Phase::new(&off, off_calls),
         on: Phase::new(&on, (on_calls.0 - warm_calls.0, on_calls.1 - warm_calls.1)),
         #[cfg(unix)]

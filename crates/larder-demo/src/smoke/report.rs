@@ -54,7 +54,7 @@ impl Phase {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -90,6 +90,8 @@ pub struct Report {
     pub warmed: larder_warming::Report,
     /// Whether a write was seen at once by everything that depends on it.
     pub new_value_seen: bool,
+    /// What many callers of one cold key have shown.
+    pub stampede: super::StampedeReport,
     /// What an outage of the remote tier has shown, if there was one.
     #[cfg(unix)]
     pub outage: Option<super::OutageReport>,
@@ -126,6 +128,7 @@ impl Report {
         if !self.warmed.is_complete() {
             failures.push(format!("{} requests could not be warmed", self.warmed.failed));
         }
+        failures.extend(self.stampede.failure());
         #[cfg(unix)]
         failures.extend(self.outage.iter().filter_map(super::OutageReport::failure));
         failures
@@ -158,6 +161,7 @@ impl Report {
             })).collect::<Vec<_>>(),
             "warmed": { "loaded": self.warmed.loaded, "already_warm": self.warmed.already_warm, "failed": self.warmed.failed },
             "new_value_seen": self.new_value_seen,
+            "stampede": self.stampede.to_json(),
             "off": self.off.to_json(),
             "on": self.on.to_json(),
             "exchange_calls_saved": self.saved(self.off.exchange_calls, self.on.exchange_calls),
@@ -210,6 +214,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "answers compared  {}, {} differ", self.compared, self.differing.len())?;
         writeln!(f, "write seen        {}", if self.new_value_seen { "at once" } else { "no" })?;
+        let stampede = &self.stampede;
+        writeln!(
+            f,
+            "stampede          {} callers of one cold key: {} load(s), {} errors, answered in {:.2?}",
+            stampede.callers, stampede.loads, stampede.failed, stampede.took
+        )?;
         #[cfg(unix)]
         if let Some(outage) = &self.outage {
             writeln!(f, "outage            {}: {}", outage.topology, outage.topology.outage())?;
