@@ -254,3 +254,34 @@ async fn a_loader_that_looks_for_its_own_key_does_not_wait_for_itself() {
     });
     assert_eq!(*load.await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn without_a_near_tier_too_a_loader_that_failed_is_left_alone_for_a_while() {
+    let clock = ManualClock::new();
+    let fail_safe = larder::strategy::FailSafe::new(SECOND * 20).throttle(SECOND * 5);
+    let strategy = policy().fail_safe(Some(fail_safe)).tiers(larder::strategy::Tiers::Remote);
+    let [cache] = processes(&clock, strategy).await;
+    let source = Source::open();
+    read(&cache, &source).await.unwrap();
+    clock.settle().await;
+    source.set_broken(true);
+    clock.advance(SECOND * 11);
+    let reads_of = cache.stats().remote_hits;
+    for _ in 0..3 {
+        assert!(read(&cache, &source).await.unwrap().stale);
+        clock.settle().await;
+    }
+    assert_eq!((source.runs(), cache.stats().remote_hits), (2, reads_of + 3));
+    // No longer than the blind TTL, since there is no bus.
+    clock.advance(SECOND);
+    assert!(read(&cache, &source).await.unwrap().stale);
+    clock.settle().await;
+    assert_eq!(source.runs(), 3);
+    // What is served beside the failing loader ends with an invalidation, like everything else.
+    assert!(cache.delete("k").await);
+    assert!(read(&cache, &source).await.is_err());
+    source.set_broken(false);
+    assert_eq!(*read(&cache, &source).await.unwrap().value, 4);
+    clock.advance(SECOND);
+    assert!(!read(&cache, &source).await.unwrap().stale);
+}

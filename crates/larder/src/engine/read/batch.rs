@@ -74,7 +74,7 @@ impl BatchRequest {
         // Dropped with this future: what is then still running goes on in the background.
         let mut waiting = Vec::new();
         while !left.is_empty() {
-            let (followers, led) = self.join(&left, forced, &mut results);
+            let (followers, led) = self.join(&left, forced, came, &mut results);
             forced = false;
             if !led.is_empty() {
                 let (slot, caller) = LoadSlot::waited_for(&engine);
@@ -161,6 +161,7 @@ impl BatchRequest {
         &self,
         places: &[usize],
         forced: bool,
+        came: u64,
         results: &mut [Option<FlightResult>],
     ) -> (Vec<(usize, Follower<Landed>, bool)>, Vec<(usize, Leader<Landed>)>) {
         let engine = &self.request.engine;
@@ -169,6 +170,10 @@ impl BatchRequest {
             let request = self.at(place);
             if Chain::current().contains(&request) {
                 results[place] = Some(Err(Fault::Larder(LoadFault::Recursive)));
+                continue;
+            }
+            if let Some(result) = request.served(came) {
+                results[place] = Some(result);
                 continue;
             }
             let joined = if forced {

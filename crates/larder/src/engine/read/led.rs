@@ -31,12 +31,15 @@ pub(crate) struct AtHand {
     pub(crate) outcome: Outcome<AnyValue>,
     /// Since when it is stale.
     since: Tick,
+    /// When it ends.
+    until: Tick,
     tags: Option<TagCells>,
 }
 
 impl AtHand {
     pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick) -> Self {
-        Self { outcome: answer(entry, now), since: entry.fresh_until, tags: entry.meta.tags.clone() }
+        let (since, until) = (entry.fresh_until, entry.stale_until);
+        Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags.clone() }
     }
 
     /// Whether the strategy serves it in place of an error.
@@ -106,8 +109,10 @@ impl Led {
     /// Takes a stale entry of the remote tier to hand.
     pub(crate) fn take(&mut self, entry: &RemoteEntry) {
         let outcome = self.promote(entry);
-        let since = self.request.engine.timer.now() - entry.stale_by;
-        self.at_hand = Some(AtHand { since, outcome, tags: self.request.engine.tags.cells(&entry.tags) });
+        let engine = &self.request.engine;
+        let now = engine.timer.now();
+        let tags = engine.tags.cells(&entry.tags);
+        self.at_hand = Some(AtHand { since: now - entry.stale_by, until: now + entry.stale_for, outcome, tags });
     }
 
     fn promote(&mut self, entry: &RemoteEntry) -> Outcome<AnyValue> {
@@ -146,13 +151,22 @@ impl Led {
         }
     }
 
-    /// Puts the next refresh of the near entry off.
+    /// Puts the next refresh off: in the near entry, or, where there is none, by what is served beside it until then.
     fn throttle(&mut self, pause: Duration) {
+        let engine = &self.request.engine;
+        let now = engine.timer.now();
+        let at = now + pause;
         if !self.request.reads_near() {
+            let Some(AtHand { outcome, since, until, tags }) = &self.at_hand else { return };
+            let safe = self.request.region.strategy.fail_safe.map_or(*until, |safe| *since + safe.max_stale);
+            let landed = Outcome { stale: true, ..outcome.clone() };
+            let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
+            // Without trust in the bus nobody would hear that it was invalidated elsewhere.
+            let blind = engine.coherence.blind_ttl().map_or(Tick::FOREVER, |ttl| now + ttl);
+            let (id, until) = (self.request.id, at.min(*until).min(safe).min(blind));
+            engine.serving.keep(self.leader.ticket(), id, landed, now, until);
             return;
         }
-        let engine = &self.request.engine;
-        let at = engine.timer.now() + pause;
         let mut displaced = Displaced::default();
         self.leader.ticket().commit_copy(|| {
             let key = Arc::clone(self.request.key.as_arc());
@@ -190,6 +204,9 @@ impl Led {
         let bytes = encoded.as_ref().map(|encoded: &Encoded| encoded.payload.bytes.len());
         let entry = Filled { value: &value, late: &loaded.tags, plan: &plan, bytes, unverified: how.unverified };
         let stored = wanted && request.commit_near(&mut self.leader, &entry, self.began);
+        if !request.reads_near() {
+            request.engine.serving.forget(|key| *key == request.key);
+        }
         let tags = request.cells(&loaded.tags);
         let landed = Landed::new(Ok(Outcome::loaded(value)), self.began, tags, &request);
         let ticket = self.leader.finish(landed);

@@ -77,6 +77,9 @@ impl LoadRequest {
         }
         // Taken before the flight is joined: what was invalidated until now must not be what it brings.
         let came = self.engine.tags.epoch();
+        if let Some(result) = self.served(came) {
+            return result;
+        }
         let mut loader = Some(loader);
         let deadline = self.deadline();
         let soft =

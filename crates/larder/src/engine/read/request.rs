@@ -137,13 +137,18 @@ impl LoadRequest {
             NearRead::Miss => None,
         }
     }
-    /// What a flight that goes on has answered to others; only where the near tier does not have it.
+    /// What is served while the key's loader is left alone, or while a flight goes on that has answered others; only where
+    /// the near tier does not have it.
     pub(super) fn served(&self, came: u64) -> Option<FlightResult> {
-        if self.reads_near() || self.options.force_refresh || self.soft_timeout().is_some() {
+        if self.reads_near() || self.options.force_refresh {
             return None;
         }
-        let landed = self.engine.serving.of(&self.key, self.id)?;
-        if landed.leaves_out(self.options.required) { None } else { landed.at(came) }
+        let (landed, until) = self.engine.serving.of(&self.key, self.id, self.engine.timer.now())?;
+        // With a soft time-out one waits for a flight that goes on.
+        if until == Tick::FOREVER && self.soft_timeout().is_some() || landed.leaves_out(self.options.required) {
+            return None;
+        }
+        landed.at(came)
     }
 
     /// Runs a load, measured and counted.

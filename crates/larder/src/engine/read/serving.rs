@@ -1,5 +1,5 @@
-//! Stale values of flights that go on, for regions without a near tier: there, whoever comes during a refresh finds no
-//! stale entry nearby, and would wait for a load that others did not have to wait for.
+//! Stale values for regions without a near tier. There, whoever comes during a refresh finds no stale entry nearby, and would
+//! wait for a load that others did not have to wait for; and nothing says that a refresh has failed a moment ago.
 
 use std::{
     collections::HashMap,
@@ -9,36 +9,51 @@ use std::{
     },
 };
 
-use larder_core::Key;
+use larder_core::{Key, Tick};
 use larder_flight::{FlightId, Ticket};
 use parking_lot::Mutex;
 
 use super::Landed;
 use crate::engine::Engine;
 
-/// What flights that go on have answered with already.
+/// Below this number of answers none is looked through for its end.
+const KEEP: usize = 1024;
+
+type Place = (Key, FlightId);
+
+/// What flights that go on have answered with already, and what is served until a loader is asked again.
 #[derive(Debug, Default)]
 pub(crate) struct Serving {
-    answers: Mutex<HashMap<(Key, FlightId), (u64, Landed)>>,
+    answers: Mutex<HashMap<Place, Kept>>,
     /// So that an invalidation need not look where there is nothing.
     count: AtomicUsize,
     next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    landed: Landed,
+    until: Tick,
 }
 
 /// Held while the flight goes on.
 #[derive(Debug)]
 pub(crate) struct Served {
     engine: Arc<Engine>,
-    place: (Key, FlightId),
+    place: Place,
     number: u64,
 }
 
 impl Serving {
-    pub(crate) fn of(&self, key: &Key, id: FlightId) -> Option<Landed> {
+    /// What is served for a key now, and until when.
+    pub(crate) fn of(&self, key: &Key, id: FlightId, now: Tick) -> Option<(Landed, Tick)> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.answers.lock().get(&(key.clone(), id)).map(|(_, landed)| landed.clone())
+        let answers = self.answers.lock();
+        let kept = answers.get(&(key.clone(), id)).filter(|kept| now < kept.until)?;
+        Some((kept.landed.clone(), kept.until))
     }
 
     /// Drops the answers that an invalidation concerns. Called when the fence has been raised.
@@ -49,24 +64,30 @@ impl Serving {
             self.count.store(answers.len(), Ordering::Release);
         }
     }
+
+    /// Serves an answer until `until`, unless its key has been invalidated. The fence is asked under the lock: an
+    /// invalidation raises it first and takes the lock then.
+    pub(crate) fn keep(&self, ticket: &Ticket<Landed>, id: FlightId, landed: Landed, now: Tick, until: Tick) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut answers = self.answers.lock();
+        // Before the ticket is asked, so that an invalidation from here on looks.
+        self.count.fetch_add(1, Ordering::AcqRel);
+        if answers.len() >= KEEP && answers.len() == answers.capacity() {
+            answers.retain(|_, kept| now < kept.until);
+        }
+        if ticket.is_valid() {
+            answers.insert((ticket.key().clone(), id), Kept { number, landed, until });
+        }
+        self.count.store(answers.len(), Ordering::Release);
+        number
+    }
 }
 
 impl Served {
-    /// Serves an answer while its flight goes on, unless its key has been invalidated. The fence is asked under the lock:
-    /// an invalidation raises it first and takes the lock then.
+    /// Serves an answer while its flight goes on.
     pub(crate) fn new(engine: &Arc<Engine>, ticket: &Ticket<Landed>, id: FlightId, landed: Landed) -> Self {
-        let place = (ticket.key().clone(), id);
-        let serving = &engine.serving;
-        let number = serving.next.fetch_add(1, Ordering::Relaxed);
-        let mut answers = serving.answers.lock();
-        // Before the ticket is asked, so that an invalidation from here on looks.
-        serving.count.fetch_add(1, Ordering::AcqRel);
-        if ticket.is_valid() {
-            answers.insert(place.clone(), (number, landed));
-        }
-        serving.count.store(answers.len(), Ordering::Release);
-        drop(answers);
-        Self { engine: Arc::clone(engine), place, number }
+        let number = engine.serving.keep(ticket, id, landed, engine.timer.now(), Tick::FOREVER);
+        Self { engine: Arc::clone(engine), place: (ticket.key().clone(), id), number }
     }
 }
 
@@ -74,7 +95,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         let serving = &self.engine.serving;
         let mut answers = serving.answers.lock();
-        if answers.get(&self.place).is_some_and(|(number, _)| *number == self.number) {
+        if answers.get(&self.place).is_some_and(|kept| kept.number == self.number) {
             answers.remove(&self.place);
         }
         serving.count.store(answers.len(), Ordering::Release);
