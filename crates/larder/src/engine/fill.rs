@@ -5,12 +5,12 @@
 //! lease. Both live for [`TOKEN_LIFE`] and are renewed by comparison, so that a process that dies frees them. Only the
 //! token matters for correctness.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join;
 use larder_core::{
-    Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, Tag,
+    Backend, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, Tag,
     envelope::{CodecId, Header, Kind, TagVersion},
 };
 
@@ -39,7 +39,7 @@ impl Fill {
 }
 
 /// A placeholder or a lease, its place, and what it begins with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Placed {
     key: Key,
     value: Bytes,
@@ -91,23 +91,21 @@ pub(crate) enum Claim<T> {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     token: Expected,
-    placed: Option<Placed>,
+    placed: Option<Placing>,
 }
 
 impl Remote {
     /// Prepares a load: claims the key, and captures the versions of its tags at the same time.
     pub(crate) async fn begin_fill(&self, key: &Key, ground: Ground, tags: &[Tag]) -> Result<Claim<Fill>> {
         let (claim, versions) = join(self.claim(key, ground), self.versions(tags)).await;
-        self.complete(claim?, versions).await
+        Self::complete(claim?, versions)
     }
 
     /// A claim with the versions of its tags; one whose versions are not known is taken back.
-    pub(crate) async fn complete(&self, claim: Claim<Claimed>, versions: Result<Versions>) -> Result<Claim<Fill>> {
+    pub(crate) fn complete(claim: Claim<Claimed>, versions: Result<Versions>) -> Result<Claim<Fill>> {
         Ok(match (claim, versions) {
-            (Claim::Ours(Claimed { token, placed }), Ok(versions)) => Claim::Ours(Fill { token, versions, placed }),
-            (Claim::Ours(Claimed { token, placed }), Err(error)) => {
-                self.release(&Fill { token, versions: Versions::default(), placed }).await?;
-                return Err(error);
+            (Claim::Ours(Claimed { token, placed }), versions) => {
+                Claim::Ours(Fill { token, versions: versions?, placed: placed.map(Placing::settled) })
             }
             (Claim::Found(bytes), _) => Claim::Found(bytes),
             (Claim::Changed, _) => Claim::Changed,
@@ -117,42 +115,49 @@ impl Remote {
 
     /// Claims a key for a load: one command, none where a token is shared.
     pub(crate) async fn claim(&self, key: &Key, ground: Ground) -> Result<Claim<Claimed>> {
-        let placed = |placed: Placed| Claim::Ours(Claimed { token: placed.token.clone(), placed: Some(placed) });
         match ground {
             Ground::Shared(token) | Ground::Living(token, Announce::No) => {
                 Ok(Claim::Ours(Claimed { token, placed: None }))
             }
             Ground::Nothing => {
-                let placeholder = self.placeholder(key)?;
-                Ok(match self.place(&placeholder).await? {
-                    None => placed(placeholder),
-                    Some(found) => Claim::Found(found),
+                let placing = self.placing(key)?;
+                Ok(match self.place(&placing).await? {
+                    None => Claim::Ours(Claimed { token: placing.placed.token.clone(), placed: Some(placing) }),
+                    Some(found) => {
+                        placing.settled();
+                        Claim::Found(found)
+                    }
                 })
             }
             Ground::Dead(token) => {
-                let placeholder = self.placeholder(key)?;
+                let placing = self.placing(key)?;
                 let options = SetOptions::new().ttl(TOKEN_LIFE);
-                let sent = Unsure::about(self, &placeholder);
-                let outcome = self.atomic()?.compare_and_set(key, &token, placeholder.value.clone(), options).await?;
-                sent.answered();
-                Ok(if outcome.is_stored() { placed(placeholder) } else { Claim::Changed })
+                let outcome =
+                    self.atomic()?.compare_and_set(key, &token, placing.placed.value.clone(), options).await?;
+                Ok(if outcome.is_stored() {
+                    Claim::Ours(Claimed { token: placing.placed.token.clone(), placed: Some(placing) })
+                } else {
+                    placing.settled();
+                    Claim::Changed
+                })
             }
             Ground::Living(token, Announce::Yes) => {
-                let lease = self.placeholder(&self.lease_key(key))?;
-                Ok(match self.place(&lease).await? {
-                    None => Claim::Ours(Claimed { token, placed: Some(lease) }),
-                    Some(_) => Claim::Leased(token),
+                let placing = self.placing(&self.lease_key(key))?;
+                Ok(match self.place(&placing).await? {
+                    None => Claim::Ours(Claimed { token, placed: Some(placing) }),
+                    Some(_) => {
+                        placing.settled();
+                        Claim::Leased(token)
+                    }
                 })
             }
         }
     }
 
     /// Puts a placeholder or a lease where nothing stands; answers what stands there else.
-    async fn place(&self, placed: &Placed) -> Result<Option<Bytes>> {
-        let sent = Unsure::about(self, placed);
-        let found = self.atomic()?.get_or_set(&placed.key, placed.value.clone(), TOKEN_LIFE).await?;
-        sent.answered();
-        Ok(found)
+    async fn place(&self, placing: &Placing) -> Result<Option<Bytes>> {
+        let Placed { key, value, .. } = &placing.placed;
+        self.atomic()?.get_or_set(key, value.clone(), TOKEN_LIFE).await
     }
 
     /// Renews what this process has placed, while its load goes on; answers whether it was still there.
@@ -227,11 +232,12 @@ impl Remote {
         }
     }
 
-    fn placeholder(&self, key: &Key) -> Result<Placed> {
+    fn placing(&self, key: &Key) -> Result<Placing> {
         let mut header = Header::new(Kind::Placeholder, CodecId::RAW);
         header.stale_until = self.clock.wall() + TOKEN_LIFE;
         let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
-        Ok(Placed { key: key.clone(), value: Bytes::from(header.encode(&[])?), token })
+        let placed = Placed { key: key.clone(), value: Bytes::from(header.encode(&[])?), token };
+        Ok(Placing { backend: Arc::clone(&self.backend), placed, is_open: true })
     }
 
     /// Where the load of an entry that stays in its place is announced. On its own in its slot group: nothing is done to
@@ -242,30 +248,31 @@ impl Remote {
     }
 }
 
-/// Something that was sent to be placed. Without an answer, or dropped before there is one, it may stand there, and is taken
-/// back so that others do not wait for it.
-struct Unsure<'a> {
-    remote: &'a Remote,
-    placed: Option<(Key, Expected)>,
+/// What is being placed, until a load has it. Dropped before that (there was no answer, or nobody wanted it any more), it may
+/// stand there, and is taken back so that others do not wait for it.
+#[derive(Debug)]
+struct Placing {
+    backend: Arc<dyn Backend>,
+    placed: Placed,
+    is_open: bool,
 }
 
-impl<'a> Unsure<'a> {
-    fn about(remote: &'a Remote, placed: &Placed) -> Self {
-        Self { remote, placed: Some((placed.key.clone(), placed.token.clone())) }
-    }
-
-    fn answered(mut self) {
-        self.placed = None;
+impl Placing {
+    /// A load has it, or it was not placed.
+    fn settled(mut self) -> Placed {
+        self.is_open = false;
+        self.placed.clone()
     }
 }
 
-impl Drop for Unsure<'_> {
+impl Drop for Placing {
     fn drop(&mut self) {
         // Without a runtime it stays until its life ends.
-        let (Some((key, token)), Ok(runtime)) = (self.placed.take(), tokio::runtime::Handle::try_current()) else {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.is_open {
             return;
-        };
-        let backend = std::sync::Arc::clone(&self.remote.backend);
+        }
+        let (backend, Placed { key, token, .. }) = (Arc::clone(&self.backend), self.placed.clone());
         runtime.spawn(async move {
             if let Some(atomic) = backend.as_atomic()
                 && let Err(error) = atomic.compare_and_delete(&key, &token).await

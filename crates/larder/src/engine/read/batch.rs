@@ -19,7 +19,7 @@ use super::{
 };
 use crate::engine::{
     fill::{Claim, Fill, Ground},
-    remote::Stored,
+    remote::{Remote, Stored},
 };
 use crate::{load_error::LoadFault, stats::Event, value::AnyError};
 
@@ -311,8 +311,8 @@ impl Batch {
         let claiming = async {
             let each = keys.iter().zip(grounds).map(|(key, ground)| remote.claim(key, ground));
             let (versions, claims) = join(remote.versions(&self.request.tags), join_all(each)).await;
-            let complete = claims.into_iter().map(|claim| async { remote.complete(claim?, versions.clone()).await });
-            Ok(join_all(complete).await)
+            let complete = |claim: larder_core::Result<_>| Remote::complete(claim?, versions.clone());
+            Ok(claims.into_iter().map(complete).collect::<Vec<_>>())
         };
         let claims = self.request.engine.within(limit, claiming).await;
         let claims = claims.unwrap_or_else(|error| items.iter().map(|_| Err(error.clone())).collect());
