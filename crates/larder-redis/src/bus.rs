@@ -12,7 +12,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Backend, Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
+use larder_core::{Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 use redis::{
     Value,
@@ -53,13 +53,12 @@ impl BusSource for RedisBackend {
         Ok(Box::new(RedisBus { link }))
     }
 
+    /// Each transaction (MULTI, an UNLINK for each key, PUBLISH, EXEC) removes keys of one socket, at most as many as go
+    /// into one chunk of a batch; in a cluster those of one slot. A key counts as removed only where EXEC answered. In a
+    /// cluster keys seldom share a slot, so that nearly each of them costs a message: give few keys at a time. Without keys
+    /// nothing is sent.
     async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
-        let removed = self.delete_many(keys).await;
-        let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
-        match (RedisBus { link }).publish(message).await {
-            Ok(_) => removed,
-            Err(error) => keys.iter().map(|key| Err(error.clone().with_key(key))).collect(),
-        }
+        self.remove_and_tell(keys, channel, &message).await
     }
 }
 

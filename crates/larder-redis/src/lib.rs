@@ -83,6 +83,7 @@ mod lock;
 mod login;
 mod manager;
 mod node;
+mod removal;
 mod reply;
 mod scan;
 mod script;

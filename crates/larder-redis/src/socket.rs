@@ -216,9 +216,14 @@ impl Health {
     }
 
     fn judge(&self, error: &RedisError) {
-        if error::condemns_socket(error) {
+        if error::condemns_socket(error) || (error::is_read_only(error) && self.has_stood()) {
             self.condemn();
         }
+    }
+
+    /// Whether it is old enough to lead to what its address means by now.
+    fn has_stood(&self) -> bool {
+        self.clock.now().since(self.born) >= LEAST_AGE
     }
 
     fn judge_answer(&self, value: &Value) {
@@ -232,7 +237,7 @@ impl Health {
         };
         let replica = refused.kind() == Some(ServerErrorKind::ReadOnly);
         // The name may lead to another server by now: after a failover to the new primary.
-        if refused.code() == "NOAUTH" || (replica && self.clock.now().since(self.born) >= LEAST_AGE) {
+        if refused.code() == "NOAUTH" || (replica && self.has_stood()) {
             self.condemn();
         }
     }

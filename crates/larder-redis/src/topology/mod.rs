@@ -19,7 +19,7 @@ use larder_core::{Result, SystemClock};
 use redis::{Client, ProtocolVersion, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 
-pub(crate) use self::{cluster::Cluster, locator::Locator, redirect::Redirect, survey::Survey};
+pub(crate) use self::{cluster::Cluster, locator::Locator, redirect::Redirect, slot_map::slot_of, survey::Survey};
 use self::{locator::Role, sentinel::Sentinels};
 use crate::{
     RedisConfig, RedisState,
@@ -141,6 +141,14 @@ impl Servers {
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.kind, Kind::Cluster(_))
+    }
+
+    /// The socket that commands of this key use, where one server has all keys.
+    pub(crate) fn socket_of(&self, key: &str) -> Option<usize> {
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Some(node.socket_of(key)),
+            Kind::Cluster(_) => None,
+        }
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
