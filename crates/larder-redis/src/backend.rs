@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, future::join_all, stream};
 use larder_core::{
     Atomic, Backend, BusSource, Condition, Counter, Each, Error, ErrorKind, Expiry, Found, GetOptions, Inspect, Key,
-    Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
+    Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
 };
 use redis::{Cmd, Pipeline, Value};
 
@@ -14,7 +14,7 @@ use crate::{
     RedisConfig, RedisState,
     batch::{Answers, Batch, next},
     error, reply,
-    socket::Request,
+    socket::{Effect, Request},
     topology::{Call, Servers},
 };
 
@@ -116,7 +116,7 @@ impl RedisBackend {
         let operation = "get_many";
         let batch = Batch {
             operation,
-            repeatable: true,
+            effect: Effect::Read,
             replica,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
@@ -135,7 +135,7 @@ impl RedisBackend {
         let operation = "get_many";
         let batch = Batch {
             operation,
-            repeatable: true,
+            effect: Effect::Read,
             replica,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
@@ -185,7 +185,7 @@ impl Backend for RedisBackend {
         }
         let batch = Batch {
             operation,
-            repeatable: false,
+            effect: Effect::Value,
             replica: false,
             keys: &items.iter().map(|item| &item.key).collect::<Vec<_>>(),
             payload: &|index: usize| items[index].value.len(),
@@ -205,7 +205,7 @@ impl Backend for RedisBackend {
 
     /// UNLINK, so that the server frees large values aside.
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.flags("delete_many", false, keys, 1, |key, pipeline| {
+        self.flags("delete_many", Effect::Change, keys, 1, |key, pipeline| {
             pipeline.cmd("UNLINK").arg(key);
         })
         .await
@@ -215,7 +215,7 @@ impl Backend for RedisBackend {
         let operation = "ttl_many";
         let batch = Batch {
             operation,
-            repeatable: true,
+            effect: Effect::Read,
             replica: false,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,
@@ -238,26 +238,26 @@ impl Backend for RedisBackend {
         };
         match lasting {
             Lasting::For(0) => {
-                self.flags(operation, false, keys, 1, |key, pipeline| {
+                self.flags(operation, Effect::Change, keys, 1, |key, pipeline| {
                     pipeline.cmd("UNLINK").arg(key);
                 })
                 .await
             }
             Lasting::For(millis) => {
-                self.flags(operation, false, keys, 1, |key, pipeline| {
+                self.flags(operation, Effect::Change, keys, 1, |key, pipeline| {
                     pipeline.cmd("PEXPIRE").arg(key).arg(millis);
                 })
                 .await
             }
             Lasting::Until(time) => {
-                self.flags(operation, false, keys, 1, |key, pipeline| {
+                self.flags(operation, Effect::Change, keys, 1, |key, pipeline| {
                     pipeline.cmd("PEXPIREAT").arg(key).arg(time);
                 })
                 .await
             }
             // PERSIST answers 0 for a key that lasts already as for one that is absent.
             Lasting::Forever => {
-                self.flags(operation, false, keys, 2, |key, pipeline| {
+                self.flags(operation, Effect::Change, keys, 2, |key, pipeline| {
                     pipeline.cmd("PERSIST").arg(key).cmd("EXISTS").arg(key);
                 })
                 .await
@@ -296,6 +296,10 @@ impl Backend for RedisBackend {
         Some(self)
     }
 
+    fn as_lineage(&self) -> Option<&dyn Lineage> {
+        Some(self)
+    }
+
     fn as_inspect(&self) -> Option<&dyn Inspect> {
         Some(self)
     }
@@ -313,14 +317,14 @@ impl RedisBackend {
     async fn flags(
         &self,
         operation: &'static str,
-        repeatable: bool,
+        effect: Effect,
         keys: &[Key],
         width: usize,
         encode: impl Fn(&str, &mut Pipeline) + Sync,
     ) -> Each<bool> {
         let batch = Batch {
             operation,
-            repeatable,
+            effect,
             replica: false,
             keys: &keys.iter().collect::<Vec<_>>(),
             payload: &|_| 0,

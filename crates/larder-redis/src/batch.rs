@@ -11,7 +11,7 @@ use crate::{
     RedisBackend, error,
     node::Node,
     reply,
-    socket::Request,
+    socket::{Effect, Request},
     topology::{Call, Redirect, Route},
 };
 
@@ -48,7 +48,7 @@ where
     D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
 {
     pub(crate) operation: &'static str,
-    pub(crate) repeatable: bool,
+    pub(crate) effect: Effect,
     /// A read that a replica may answer.
     pub(crate) replica: bool,
     pub(crate) keys: &'a [&'a Key],
@@ -190,7 +190,7 @@ impl RedisBackend {
                 }
                 Err((error, was_sent)) => {
                     let may_go_elsewhere = self.servers.is_cluster()
-                        && (batch.repeatable || !was_sent)
+                        && (batch.effect.is_repeatable() || !was_sent)
                         && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
                     fates.extend(chunk.iter().map(|index| {
                         let error = error.clone().with_key(batch.keys[*index]);
@@ -248,8 +248,7 @@ impl RedisBackend {
         };
         let request = only.map_or(Request::Pipeline(&pipeline), Request::Command);
         let Route { node, socket } = &share.route;
-        let sent =
-            node.send(batch.operation, *socket, batch.repeatable, request).await.map_err(|error| (error, false))?;
+        let sent = node.send(batch.operation, *socket, batch.effect, request).await.map_err(|error| (error, false))?;
         let answer = sent.map_err(|error| (error::from_redis(batch.operation, error), true))?;
         let mut values = match only {
             Some(_) => vec![answer],
@@ -277,7 +276,7 @@ where
     D: Fn(usize, &mut dyn Iterator<Item = Value>) -> Result<T> + Sync,
 {
     fn call(&self, key: &'a Key) -> Call<'a> {
-        Call { operation: self.operation, key: key.as_str(), repeatable: self.repeatable, replica: self.replica }
+        Call { operation: self.operation, key: key.as_str(), effect: self.effect, replica: self.replica }
     }
 }
 

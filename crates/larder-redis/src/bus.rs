@@ -1,45 +1,34 @@
 //! The bus: Redis pub/sub.
 //!
-//! A subscription has a connection of its own, kept by a task that ends with the stream. Messages pass through a bounded
-//! queue to the stream's reader. Whatever may have cost a message (a break, a silent link, a reader that fell behind) ends
-//! in the same way: [`BusEvent::Lost`], a new connection, and after the server's own confirmation
-//! [`BusEvent::Confirmed`].
+//! A subscription has a link of its own, kept by a task that ends with the stream. Messages pass through a bounded queue to
+//! the stream's reader. Whatever may have cost a message (a break, a silent link, one that leads elsewhere than the data
+//! connections, a reader that fell behind) ends in the same way: [`BusEvent::Lost`], a new connection, and after the
+//! server's own confirmation [`BusEvent::Confirmed`].
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Backend, Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
+use larder_core::{Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
-use redis::{
-    Value,
-    aio::{PubSubSink, PubSubStream},
-};
+use redis::{PushInfo, PushKind, Value};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use crate::{
     RedisBackend, error,
-    manager::ConnectError,
+    link::{Link, PULSE, QUEUE},
     reply,
     slot::waits,
     socket::Request,
     topology::{Call, Servers},
 };
-
-/// Messages that may wait for the reader. Beyond, the link is broken off rather than memory filled.
-const QUEUE: usize = 4096;
-
-/// How often the link is asked for a sign of life, and how long that may take at least: a link that is dead without
-/// having been closed is noticed within two seconds.
-const PULSE: Duration = Duration::from_secs(1);
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl BusSource for RedisBackend {
@@ -49,24 +38,23 @@ impl BusSource for RedisBackend {
             let message = "`channel` is empty; give the name that all processes of the namespace use";
             return Err(Error::new(ErrorKind::InvalidArgument, "open_bus", message));
         }
-        let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
-        Ok(Box::new(RedisBus { link }))
+        let channel = Channel { servers: Arc::clone(&self.servers), name: channel.into(), fault: Arc::default() };
+        Ok(Box::new(RedisBus { channel }))
     }
 
+    /// Each transaction (MULTI, an UNLINK for each key, PUBLISH, EXEC) removes keys of one socket, at most as many as go
+    /// into one chunk of a batch; in a cluster those of one slot. A key counts as removed only where EXEC answered. In a
+    /// cluster keys seldom share a slot, so that nearly each of them costs a message: give few keys at a time. Without keys
+    /// nothing is sent.
     async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
-        let removed = self.delete_many(keys).await;
-        let link = Link { servers: Arc::clone(&self.servers), channel: channel.into(), fault: Arc::default() };
-        match (RedisBus { link }).publish(message).await {
-            Ok(_) => removed,
-            Err(error) => keys.iter().map(|key| Err(error.clone().with_key(key))).collect(),
-        }
+        self.remove_and_tell(keys, channel, &message).await
     }
 }
 
 /// A channel. Its `Debug` output says why the last attempt to subscribe failed.
 #[derive(Debug)]
 struct RedisBus {
-    link: Link,
+    channel: Channel,
 }
 
 #[async_trait]
@@ -74,18 +62,18 @@ impl Bus for RedisBus {
     /// PUBLISH over the data sockets. A message whose future is dropped may have been sent.
     async fn publish(&self, message: Bytes) -> Result<u64> {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(&*self.link.channel).arg(&message[..]);
-        let call = Call::write("publish", &self.link.channel);
-        let heard = reply::integer("publish", self.link.servers.send(call, Request::Command(&command)).await?)?;
+        command.arg(&*self.channel.name).arg(&message[..]);
+        let call = Call::write("publish", &self.channel.name);
+        let heard = reply::integer("publish", self.channel.servers.send(call, Request::Command(&command)).await?)?;
         u64::try_from(heard).map_err(|_| error::unexpected("publish", "a number of receivers"))
     }
 
     /// Each stream subscribes on a connection of its own, from its first poll on, within a tokio runtime.
     fn events(&self) -> BoxStream<'static, BusEvent> {
-        let start = Subscription::New(self.link.clone());
+        let start = Subscription::New(self.channel.clone());
         stream::unfold(start, |subscription| async {
             let mut running = match subscription {
-                Subscription::New(link) => Running::start(link),
+                Subscription::New(channel) => Running::start(channel),
                 Subscription::Running(running) => running,
             };
             let event = running.events.recv().await?;
@@ -96,7 +84,7 @@ impl Bus for RedisBus {
 }
 
 enum Subscription {
-    New(Link),
+    New(Channel),
     Running(Running),
 }
 
@@ -107,9 +95,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(link: Link) -> Self {
+    fn start(channel: Channel) -> Self {
         let (sender, events) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(async move { link.keep(&sender).await }).abort_handle();
+        let task = tokio::spawn(async move { channel.keep(&sender).await }).abort_handle();
         Self { events, task }
     }
 }
@@ -121,38 +109,37 @@ impl Drop for Running {
 }
 
 #[derive(Clone)]
-struct Link {
+struct Channel {
     servers: Arc<Servers>,
-    channel: Arc<str>,
+    name: Arc<str>,
     fault: Arc<Mutex<Option<Error>>>,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fault = self.fault.lock().as_ref().map(ToString::to_string);
-        f.debug_struct("Link").field("channel", &self.channel).field("fault", &fault).finish_non_exhaustive()
+        f.debug_struct("Channel").field("name", &self.name).field("fault", &fault).finish_non_exhaustive()
     }
 }
 
-impl Link {
+impl Channel {
     /// Subscribes again and again until nobody listens any more.
     async fn keep(&self, events: &Sender<BusEvent>) {
         let mut pauses = waits();
         while !events.is_closed() {
-            let mut changes = self.servers.changes();
             let subscribed = self.subscribe().await;
             *self.fault.lock() = subscribed.as_ref().err().cloned();
-            if let Ok((sink, messages)) = subscribed {
+            if let Ok(link) = subscribed {
                 pauses = waits();
                 if events.send(BusEvent::Confirmed).await.is_err() {
                     return;
                 }
-                tokio::select! {
-                    () = forward(messages, events) => {}
-                    () = self.watch(sink) => {}
-                    // An error means that the servers are gone, and with them the backend.
-                    _ = changes.changed() => {}
-                }
+                link.listen(|push| match message_of(push) {
+                    // A reader that has fallen behind.
+                    Some(message) => events.try_send(BusEvent::Message(message)).is_ok(),
+                    None => true,
+                })
+                .await;
                 if events.send(BusEvent::Lost).await.is_err() {
                     return;
                 }
@@ -161,38 +148,19 @@ impl Link {
         }
     }
 
-    /// A new connection on which the server has confirmed the subscription.
-    async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream)> {
-        let opening = async {
-            let client = self.servers.pubsub_client().await?;
-            let (mut sink, messages) = client.get_async_pubsub().await?.split();
-            sink.subscribe(&*self.channel).await?;
-            Ok::<_, ConnectError>((sink, messages))
-        };
-        match timeout(self.servers.config().connect_deadline, opening).await {
-            Ok(opened) => opened.map_err(|error| error::from_connect("subscribe", &error)),
-            Err(_) => Err(error::not_connected_in_time("subscribe")),
-        }
-    }
-
-    /// Ends when the link gives no sign of life.
-    async fn watch(&self, mut sink: PubSubSink) {
-        let patience = self.servers.config().command_deadline.max(LEAST_PATIENCE);
-        loop {
-            sleep(PULSE).await;
-            if !matches!(timeout(patience, sink.ping::<Value>()).await, Ok(Ok(_))) {
-                return;
-            }
-        }
+    /// A new link on which the server has confirmed the subscription.
+    async fn subscribe(&self) -> Result<Link> {
+        let mut subscribe = redis::cmd("SUBSCRIBE");
+        subscribe.arg(&*self.name);
+        let node = self.servers.messenger().await?;
+        Link::open(&self.servers, &node, "subscribe", &subscribe).await
     }
 }
 
-/// Ends when the connection does, or when the reader has fallen behind.
-async fn forward(mut messages: PubSubStream, events: &Sender<BusEvent>) {
-    while let Some(message) = messages.next().await {
-        let bytes = Bytes::copy_from_slice(message.get_payload_bytes());
-        if events.try_send(BusEvent::Message(bytes)).is_err() {
-            return;
-        }
+/// A message is the channel and what was sent there.
+fn message_of(push: PushInfo) -> Option<Bytes> {
+    match (push.kind, push.data.into_iter().nth(1)) {
+        (PushKind::Message, Some(Value::BulkString(message))) => Some(message.into()),
+        _ => None,
     }
 }

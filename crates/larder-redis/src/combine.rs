@@ -28,7 +28,11 @@ use tokio::{
     task::yield_now,
 };
 
-use crate::{error, slot::Slot, socket::Request};
+use crate::{
+    error,
+    slot::Slot,
+    socket::{Effect, Request},
+};
 
 /// So many reads go out in one pipeline at most: all of them wait for the last one's answer.
 const TOGETHER: usize = 64;
@@ -66,7 +70,7 @@ impl Slot {
         let on_its_way = OnItsWay::begin(&self.reads.on_their_way);
         let answer = if on_its_way.others == 0 { None } else { self.gather(operation, key) };
         let Some(answer) = answer else {
-            return self.exchange(operation, true, Request::Get(key), 1).await;
+            return self.exchange(operation, Effect::Read, Request::Get(key), 1).await;
         };
         answer.await.unwrap_or_else(|_| {
             let message = "the task that read for several callers ended early; try again";
@@ -143,7 +147,7 @@ async fn send(slot: &Arc<Slot>, operation: &'static str, reads: Vec<Waiting>) {
         pipeline.add_command(command);
         callers.push(answer);
     }
-    let failure = match slot.exchange(operation, true, Request::Pipeline(&pipeline), calls).await {
+    let failure = match slot.exchange(operation, Effect::Read, Request::Pipeline(&pipeline), calls).await {
         Ok(Ok(Value::Array(values))) if values.len() == callers.len() => {
             for (caller, value) in callers.into_iter().zip(values) {
                 // One that went away needs no answer.

@@ -88,6 +88,11 @@ pub(crate) fn condemns_socket(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.code() == Some("NOAUTH")
 }
 
+/// Whether a write was refused because the server is a replica.
+pub(crate) fn is_read_only(error: &RedisError) -> bool {
+    first_of_transaction(error.clone()).kind() == RedisKind::Server(ServerErrorKind::ReadOnly)
+}
+
 /// Whether it was the connection, which a read may try again on another one.
 pub(crate) fn is_broken_link(error: &RedisError) -> bool {
     error.is_connection_dropped() && !error.is_connection_refusal() || is_cut_off(error)

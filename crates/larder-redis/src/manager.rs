@@ -10,26 +10,41 @@ use std::sync::{
 
 use bb8::ManageConnection;
 use larder_core::{Error, SystemClock};
+use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
-    ServerErrorKind, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
 };
+use tokio::sync::Mutex as Turn;
 
 use crate::{
     RedisConfig,
     dial::dial,
+    introduction::{Introduction, introduce},
+    lineage::{Guards, Standing},
+    node::Common,
+    server_clock::ServerClock,
     socket::{Health, Socket},
     topology::Locator,
 };
 
-/// Opens the sockets of one node for bb8.
+/// Opens the sockets of one node for bb8, and knows what was found out about its server.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    config: Arc<RedisConfig>,
+    common: Arc<Common>,
     locator: Locator,
-    clock: SystemClock,
     /// The server does not speak RESP3.
     old_protocol: AtomicBool,
+    pub(crate) server_clock: ServerClock,
+    /// Which run of the server the newest connection leads to.
+    run: Mutex<Option<Arc<str>>>,
+    /// For each guard; held while its record is compared.
+    pub(crate) standings: Turn<Vec<Standing>>,
+    /// How often it has taken over slots from another node.
+    office: AtomicU64,
+    /// Grows when open connections have to be vetted again.
+    terms: AtomicU64,
+    may_not_kill: AtomicBool,
     pub(crate) figures: ManagerFigures,
 }
 
@@ -40,6 +55,8 @@ pub(crate) struct ManagerFigures {
     pub(crate) failed: AtomicU64,
     pub(crate) broken: AtomicU64,
     pub(crate) retired: AtomicU64,
+    pub(crate) killed: AtomicU64,
+    pub(crate) unkilled: AtomicU64,
 }
 
 /// Why bb8 got no connection.
@@ -73,21 +90,97 @@ impl From<Error> for ConnectError {
 }
 
 impl Manager {
-    pub(crate) fn new(config: Arc<RedisConfig>, locator: Locator, clock: SystemClock) -> Arc<Self> {
-        let figures = ManagerFigures::default();
-        Arc::new(Self { config, locator, clock, old_protocol: AtomicBool::new(false), figures })
+    pub(crate) fn new(common: Arc<Common>, locator: Locator) -> Arc<Self> {
+        let server_clock = ServerClock::new(common.clock);
+        Arc::new(Self {
+            common,
+            locator,
+            old_protocol: AtomicBool::new(false),
+            server_clock,
+            run: Mutex::new(None),
+            standings: Turn::default(),
+            office: AtomicU64::new(0),
+            terms: AtomicU64::new(1),
+            may_not_kill: AtomicBool::new(false),
+            figures: ManagerFigures::default(),
+        })
     }
 
     pub(crate) fn clock(&self) -> SystemClock {
-        self.clock
+        self.common.clock
     }
 
     pub(crate) fn config(&self) -> &Arc<RedisConfig> {
-        &self.config
+        &self.common.config
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.common.guards
     }
 
     pub(crate) fn locator(&self) -> &Locator {
         &self.locator
+    }
+
+    /// Which run of the server the newest connection leads to, if there was one that could tell.
+    pub(crate) fn run(&self) -> Option<Arc<str>> {
+        self.run.lock().clone()
+    }
+
+    pub(crate) fn office(&self) -> u64 {
+        self.office.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn terms(&self) -> u64 {
+        self.terms.load(Ordering::Acquire)
+    }
+
+    /// Open connections are vetted again before they carry anything about keys.
+    pub(crate) fn vet_again(&self) {
+        self.terms.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The node serves slots that it did not serve before.
+    pub(crate) fn enter_office(&self, took_over: bool) {
+        if took_over {
+            self.office.fetch_add(1, Ordering::AcqRel);
+        }
+        self.vet_again();
+    }
+
+    /// Takes note of whom a new connection leads to.
+    fn meet(&self, introduction: &Introduction) {
+        if let Some(sample) = &introduction.sample {
+            self.server_clock.take(sample.clone());
+        }
+        let Some(run) = &introduction.run else { return };
+        let before = self.run.lock().replace(Arc::clone(run));
+        if before.is_some_and(|before| before != *run) {
+            self.common.guards.runs_changed();
+        }
+    }
+
+    pub(crate) fn may_kill(&self) -> bool {
+        !self.may_not_kill.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cannot_kill(&self) {
+        self.count_unkilled();
+        if !self.may_not_kill.swap(true, Ordering::Relaxed) {
+            let server = tracing::field::display(&self.locator);
+            tracing::warn!(
+                target: "larder", server,
+                "the user may not kill its connections (`client|kill`): a write that timed out may come after a later removal"
+            );
+        }
+    }
+
+    pub(crate) fn count_unkilled(&self) {
+        self.figures.unkilled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_killed(&self, killed: i64) {
+        self.figures.killed.fetch_add(u64::try_from(killed).unwrap_or(0), Ordering::Relaxed);
     }
 
     async fn open(&self) -> Result<Arc<Socket>, ConnectError> {
@@ -103,10 +196,10 @@ impl Manager {
     }
 
     async fn open_as(&self, protocol: ProtocolVersion) -> Result<Arc<Socket>, ConnectError> {
-        let health = Arc::new(Health::new(self.clock, self.config.max_lifetime));
+        let health = Arc::new(Health::new(self.clock(), self.config().max_lifetime));
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
-            .set_response_timeout(Some(self.config.command_deadline));
+            .set_response_timeout(Some(self.config().command_deadline));
         if protocol == ProtocolVersion::RESP3 {
             let obituary = Obituary(Arc::clone(&health));
             config = config.set_push_sender(move |push: PushInfo| {
@@ -116,26 +209,13 @@ impl Manager {
                 Ok::<(), std::convert::Infallible>(())
             });
         }
-        let address = self.locator.locate(&self.config).await?;
-        let client = dial(&self.config, &address, protocol).await?;
+        let address = self.locator.locate(self.config()).await?;
+        let client = dial(self.config(), &address, protocol).await?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        self.introduce(&mut connection).await?;
+        let introduction = introduce(&mut connection, &self.config().client_name, self.clock()).await?;
         self.locator.check(&mut connection).await?;
-        Ok(Arc::new(Socket::new(connection, health)))
-    }
-
-    /// Gives the connection its name. Also the first command after the login, so that a server which wants a password
-    /// and was given none is found out here.
-    async fn introduce(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut command = redis::cmd(if self.config.client_name.is_empty() { "PING" } else { "CLIENT" });
-        if !self.config.client_name.is_empty() {
-            command.arg("SETNAME").arg(&self.config.client_name);
-        }
-        match ask(connection, &command).await {
-            // A user may well be without these rights, and have those that it needs.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(()),
-            answer => answer.map(drop),
-        }
+        self.meet(&introduction);
+        Ok(Arc::new(Socket::new(connection, health, introduction)))
     }
 }
 
@@ -163,7 +243,7 @@ impl ManageConnection for SharedManager {
 
     async fn connect(&self) -> Result<Arc<Socket>, Refusal> {
         let figures = &self.0.figures;
-        let opening = tokio::time::timeout(self.0.config.connect_deadline, self.0.open());
+        let opening = tokio::time::timeout(self.0.config().connect_deadline, self.0.open());
         let timed_out = || Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)).into());
         let opened = opening.await.unwrap_or_else(|_| timed_out());
         let counter = if opened.is_ok() { &figures.opened } else { &figures.failed };
@@ -172,7 +252,7 @@ impl ManageConnection for SharedManager {
     }
 
     async fn is_valid(&self, socket: &mut Arc<Socket>) -> Result<(), Refusal> {
-        let (config, figures) = (&self.0.config, &self.0.figures);
+        let (config, figures) = (self.0.config(), &self.0.figures);
         if socket.health.is_broken() {
             figures.broken.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::Stale);

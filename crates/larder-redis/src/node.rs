@@ -9,11 +9,23 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use larder_core::{Error, ErrorKind, Result, SystemClock};
-use redis::{RedisResult, Value};
+use larder_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use redis::{Pipeline, RedisResult, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{RedisConfig, error, manager::Manager, slot::Slot, socket::Request, state::NodeState, topology::Locator};
+use crate::{
+    RedisConfig, error,
+    lineage::Guards,
+    manager::Manager,
+    server_clock::Sample,
+    slot::Slot,
+    socket::{Effect, Request},
+    state::NodeState,
+    topology::Locator,
+};
+
+/// A server that has answered nobody for this long is not used.
+const IN_USE: Duration = Duration::from_secs(30);
 
 /// The calls of a backend that wait for an answer, to whatever server.
 #[derive(Debug, Default)]
@@ -51,19 +63,32 @@ impl Drop for Place<'_> {
     }
 }
 
+/// What all nodes of a backend have in common.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) config: Arc<RedisConfig>,
+    pub(crate) clock: SystemClock,
+    pub(crate) load: Load,
+    pub(crate) guards: Guards,
+}
+
 /// One server.
 #[derive(Debug)]
 pub(crate) struct Node {
     slots: Box<[Arc<Slot>]>,
     manager: Arc<Manager>,
-    load: Arc<Load>,
+    common: Arc<Common>,
 }
 
 impl Node {
-    pub(crate) fn new(config: &Arc<RedisConfig>, locator: Locator, clock: SystemClock, load: &Arc<Load>) -> Arc<Self> {
-        let manager = Manager::new(Arc::clone(config), locator, clock);
-        let slots = (0..config.sockets).map(|_| Arc::new(Slot::new(Arc::clone(&manager)))).collect();
-        Arc::new(Self { slots, manager, load: Arc::clone(load) })
+    pub(crate) fn new(common: &Arc<Common>, locator: Locator) -> Arc<Self> {
+        let manager = Manager::new(Arc::clone(common), locator);
+        let slots = (0..common.config.sockets).map(|_| Arc::new(Slot::new(Arc::clone(&manager)))).collect();
+        Arc::new(Self { slots, manager, common: Arc::clone(common) })
+    }
+
+    pub(crate) fn manager(&self) -> &Arc<Manager> {
+        &self.manager
     }
 
     pub(crate) fn locator(&self) -> &Locator {
@@ -89,25 +114,47 @@ impl Node {
         &self,
         operation: &'static str,
         socket: usize,
-        repeatable: bool,
+        effect: Effect,
         request: Request<'_>,
     ) -> Result<RedisResult<Value>> {
-        let _place = self.load.admit(operation, self.config().max_in_flight)?;
+        let _place = self.common.load.admit(operation, self.config().max_in_flight)?;
         let slot = &self.slots[socket];
         match request {
             Request::Get(key) => slot.read(operation, key).await,
-            request => slot.exchange(operation, repeatable, request, 1).await,
+            request => slot.exchange(operation, effect, request, 1).await,
         }
     }
 
     /// A request that belongs to no key, such as a question about the server itself.
     pub(crate) async fn ask(&self, operation: &'static str, request: Request<'_>) -> Result<Value> {
-        self.send(operation, 0, true, request).await?.map_err(|error| error::from_redis(operation, error))
+        self.send(operation, 0, Effect::Question, request).await?.map_err(|error| error::from_redis(operation, error))
     }
 
     /// The connections lead to a server that is not meant any more.
     pub(crate) fn renounce(&self) {
         self.slots.iter().for_each(|slot| slot.renounce());
+    }
+
+    /// Measures the server's clock and renews the records on it, where that is due and the server is used.
+    pub(crate) async fn measure(&self) {
+        if !self.manager.server_clock.is_due() {
+            return;
+        }
+        let Some(socket) = self.slots.iter().find_map(|slot| slot.in_use(IN_USE)) else { return };
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TIME");
+        self.manager.renewals(&socket).into_iter().for_each(|command| {
+            pipeline.add_command(command);
+        });
+        let clock = self.common.clock;
+        let sent = clock.now_precise();
+        // A connection that fails is found out by who needs it, and the next second is another chance.
+        let Ok(answers) = socket.ask_all(&pipeline).await else { return };
+        let received = clock.now_precise();
+        let time = answers.first().and_then(|time| Sample::of(time, sent, received, clock.wall(), socket.run.as_ref()));
+        if let Some(sample) = time {
+            self.manager.server_clock.take(sample);
+        }
     }
 
     /// Closes what was idle for too long, but for so many sockets, and opens what is missing of these.
@@ -121,7 +168,7 @@ impl Node {
             }
         }
         let closed = self.slots.iter().filter(|slot| !slot.is_connected()).take(kept.saturating_sub(connected));
-        join_all(closed.map(|slot| slot.open_ahead())).await;
+        join_all(closed.map(Slot::open_ahead)).await;
     }
 
     pub(crate) fn state(&self) -> NodeState {
@@ -134,6 +181,8 @@ impl Node {
             failed: figures.failed.load(Ordering::Relaxed),
             broken: figures.broken.load(Ordering::Relaxed),
             retired: figures.retired.load(Ordering::Relaxed),
+            killed: figures.killed.load(Ordering::Relaxed),
+            unkilled: figures.unkilled.load(Ordering::Relaxed),
             last_error: self.slots.iter().find_map(|slot| slot.last_error()),
         }
     }

@@ -23,7 +23,8 @@ use crate::{
     combine::Reads,
     error,
     manager::{ConnectError, Manager, Refusal, SharedManager},
-    socket::{Request, Socket},
+    socket::{Effect, Request, Socket},
+    vetting::{Sending, Vetting},
 };
 
 /// The first and the longest wait between attempts to connect, before jitter, which at most doubles them.
@@ -35,8 +36,9 @@ pub(crate) struct Slot {
     current: RwLock<Option<Arc<Socket>>>,
     pub(crate) reads: Reads,
     pool: Mutex<Pool<SharedManager>>,
-    manager: Arc<Manager>,
-    gate: Arc<Gate>,
+    pub(crate) manager: Arc<Manager>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) vetting: Vetting,
     /// Somebody opens the successor of a connection that has lived for long enough.
     replacing: AtomicBool,
 }
@@ -51,6 +53,7 @@ impl Slot {
             pool,
             manager,
             gate,
+            vetting: Vetting::default(),
             replacing: AtomicBool::new(false),
         }
     }
@@ -60,9 +63,19 @@ impl Slot {
         self.current.read().as_ref().is_some_and(|socket| !socket.health.is_broken())
     }
 
-    /// A socket, and whether it was there already. Waits no longer than the connect deadline; dropping the future does
-    /// not end an attempt to connect that others wait for.
-    pub(crate) async fn socket(self: &Arc<Self>, operation: &'static str) -> Result<(Arc<Socket>, bool)> {
+    /// A socket that may carry commands about keys, and whether it was there already. Waits no longer than the connect
+    /// deadline, and as long again where it has to be vetted; dropping the future does not end an attempt to connect that
+    /// others wait for.
+    async fn socket(self: &Arc<Self>, operation: &'static str, effect: Effect) -> Result<(Arc<Socket>, bool)> {
+        let (socket, reused) = self.opened(operation).await?;
+        if effect != Effect::Question && !self.is_vetted(&socket) {
+            self.vet(operation, &socket).await?;
+        }
+        Ok((socket, reused))
+    }
+
+    /// A socket, whether or not it may carry anything.
+    async fn opened(self: &Arc<Self>, operation: &'static str) -> Result<(Arc<Socket>, bool)> {
         if let Some(socket) = self.usable() {
             if socket.health.is_expired() {
                 self.replace_behind();
@@ -77,22 +90,32 @@ impl Slot {
     pub(crate) async fn exchange(
         self: &Arc<Self>,
         operation: &'static str,
-        repeatable: bool,
+        effect: Effect,
         request: Request<'_>,
         calls: u32,
     ) -> Result<RedisResult<Value>> {
-        let deadline = self.manager.config().command_deadline;
-        let (socket, reused) = self.socket(operation).await?;
-        let answer = socket.send(request, calls, deadline).await;
+        let (socket, reused) = self.socket(operation, effect).await?;
+        let answer = self.send(&socket, effect, request, calls).await;
         match &answer {
             // A connection of the past: it may have ended long before this call.
-            Err(error) if reused && repeatable && error::is_broken_link(error) => {
+            Err(error) if reused && effect.is_repeatable() && error::is_broken_link(error) => {
                 drop(socket);
-                let (socket, _) = self.socket(operation).await?;
-                Ok(socket.send(request, calls, deadline).await)
+                let (socket, _) = self.socket(operation, effect).await?;
+                Ok(self.send(&socket, effect, request, calls).await)
             }
             _ => Ok(answer),
         }
+    }
+
+    async fn send(&self, socket: &Socket, effect: Effect, request: Request<'_>, calls: u32) -> RedisResult<Value> {
+        let sending = (effect == Effect::Value).then(|| Sending::begin(self, socket));
+        let answer = socket.send(request, calls, self.manager.config().command_deadline).await;
+        if let Some(sending) = sending
+            && answer.is_ok()
+        {
+            sending.answered();
+        }
+        answer
     }
 
     fn usable(&self) -> Option<Arc<Socket>> {
@@ -113,10 +136,18 @@ impl Slot {
         }
     }
 
-    /// Opens a connection if there is none, without anybody waiting for it.
-    pub(crate) async fn open_ahead(&self) {
+    /// Opens a connection if there is none, and has it vetted, without anybody waiting for it.
+    pub(crate) async fn open_ahead(self: &Arc<Self>) {
         // What fails is told to who needs the connection, and tried again when it is due.
-        drop(self.check_out("open_ahead").await);
+        drop(self.socket("open_ahead", Effect::Read).await);
+    }
+
+    /// The connection in use, if it has carried something within this time, or is new.
+    pub(crate) fn in_use(&self, within: Duration) -> Option<Arc<Socket>> {
+        let in_use = |socket: &&Arc<Socket>| {
+            !socket.health.is_broken() && !socket.health.is_idle(within) && self.is_vetted(socket)
+        };
+        self.current.read().as_ref().filter(in_use).map(Arc::clone)
     }
 
     /// The connection in use and the last reason for having none lead to a server that is not meant any more: the next
@@ -225,7 +256,7 @@ impl ErrorSink<Refusal> for Sink {
 
 /// Keeps callers from connecting, and from waiting, until another attempt is due.
 #[derive(Debug)]
-struct Gate {
+pub(crate) struct Gate {
     clock: SystemClock,
     state: Mutex<GateState>,
     /// Wakes those who wait for an attempt that failed.
@@ -247,13 +278,13 @@ impl Gate {
     }
 
     /// Why nothing is attempted now.
-    fn refusal(&self) -> Option<ConnectError> {
+    pub(crate) fn refusal(&self) -> Option<ConnectError> {
         let state = self.state.lock();
         let (until, reason) = state.closed.as_ref()?;
         (self.clock.now_precise() < *until).then(|| reason.clone())
     }
 
-    fn failed_with(&self, reason: ConnectError) {
+    pub(crate) fn failed_with(&self, reason: ConnectError) {
         let mut state = self.state.lock();
         let wait = state.waits.next().unwrap_or(LONGEST_WAIT);
         state.closed = Some((self.clock.now_precise() + wait, reason));
@@ -273,7 +304,7 @@ impl Gate {
         self.state.lock().closed.as_ref().map(|(_, reason)| reason.clone())
     }
 
-    fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut state = self.state.lock();
         state.waiting_since = None;
         if state.closed.take().is_some() {

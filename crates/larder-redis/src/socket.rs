@@ -11,7 +11,7 @@ use std::{
 use larder_core::{Clock, SystemClock, Tick};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use crate::{combine, error};
+use crate::{combine, error, introduction::Introduction, manager::ask};
 
 /// So many calls in a row must have given up on a silent socket before it counts as broken.
 const PATIENCE_CALLS: u32 = 3;
@@ -24,6 +24,32 @@ const LEAST_AGE: Duration = Duration::from_secs(1);
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
     pub(crate) health: Arc<Health>,
+    /// The number under which the server knows it.
+    pub(crate) client: Option<i64>,
+    /// Which run of which server it leads to.
+    pub(crate) run: Option<Arc<str>>,
+    /// See `vetting.rs`; 0 is "not yet".
+    vetted_for: AtomicU64,
+}
+
+/// What sending something again, or losing its answer, would mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Is about the server itself, not about keys.
+    Question,
+    /// Reads: may be sent again if the connection broke.
+    Read,
+    /// Changes something, and is sent once.
+    Change,
+    /// Stores a value whatever is there, and is sent once. If it is unknown whether it was carried out, it must not be
+    /// carried out any more once its key is removed.
+    Value,
+}
+
+impl Effect {
+    pub(crate) fn is_repeatable(self) -> bool {
+        matches!(self, Self::Question | Self::Read)
+    }
 }
 
 /// What is sent at once.
@@ -69,8 +95,27 @@ impl Request<'_> {
 }
 
 impl Socket {
-    pub(crate) fn new(connection: MultiplexedConnection, health: Arc<Health>) -> Self {
-        Self { connection, health }
+    pub(crate) fn new(connection: MultiplexedConnection, health: Arc<Health>, introduction: Introduction) -> Self {
+        let Introduction { client, run, .. } = introduction;
+        Self { connection, health, client, run, vetted_for: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn vetted_for(&self) -> u64 {
+        self.vetted_for.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn vetted(&self, terms: u64) {
+        self.vetted_for.fetch_max(terms, Ordering::AcqRel);
+    }
+
+    /// Sends a command of Larder's own, which says nothing of whether the connection is used. A refusal is an error.
+    pub(crate) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+        ask(&mut self.connection.clone(), command).await
+    }
+
+    /// Several of them; refusals are among the answers.
+    pub(crate) async fn ask_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.connection.clone().send_packed_commands(commands, 0, commands.len()).await
     }
 
     /// Whether the server answers within this time.
@@ -216,9 +261,14 @@ impl Health {
     }
 
     fn judge(&self, error: &RedisError) {
-        if error::condemns_socket(error) {
+        if error::condemns_socket(error) || (error::is_read_only(error) && self.has_stood()) {
             self.condemn();
         }
+    }
+
+    /// Whether it is old enough to lead to what its address means by now.
+    fn has_stood(&self) -> bool {
+        self.clock.now().since(self.born) >= LEAST_AGE
     }
 
     fn judge_answer(&self, value: &Value) {
@@ -232,7 +282,7 @@ impl Health {
         };
         let replica = refused.kind() == Some(ServerErrorKind::ReadOnly);
         // The name may lead to another server by now: after a failover to the new primary.
-        if refused.code() == "NOAUTH" || (replica && self.clock.now().since(self.born) >= LEAST_AGE) {
+        if refused.code() == "NOAUTH" || (replica && self.has_stood()) {
             self.condemn();
         }
     }

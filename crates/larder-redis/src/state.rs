@@ -52,6 +52,12 @@ pub struct NodeState {
     pub broken: u64,
     /// Sockets that were replaced because they had lived for `max_lifetime`.
     pub retired: u64,
-    /// Why the last attempt to connect failed, if there was no success since.
+    /// Sockets that were given up because a value had been sent on them and was not answered, and that the server then
+    /// was made to end before anything else was sent.
+    pub killed: u64,
+    /// How often that was needed, and the user's rights did not allow it: such a value may have come after a later removal.
+    pub unkilled: u64,
+    /// Why the last attempt to connect failed, or its server was not the one that it should be, if there was no success
+    /// since.
     pub last_error: Option<Error>,
 }

@@ -310,8 +310,11 @@ impl RedisCluster {
     }
 
     fn form(&self) {
+        // A node that was met by another takes no epoch any more.
         for (index, node) in self.nodes.iter().enumerate() {
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
             if index < self.primaries {
                 let first = (index * SLOTS / self.primaries).to_string();
                 let last = ((index + 1) * SLOTS / self.primaries - 1).to_string();

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use larder_core::{Clock, Error, ErrorKind, Result, SystemClock, Tick};
+use larder_core::{Clock, Error, ErrorKind, Key, Result, Tick};
 use parking_lot::{Mutex, RwLock};
 use redis::{Pipeline, RedisResult, Value};
 use tokio::{runtime::Handle, sync::Mutex as Turn, time::sleep};
@@ -14,19 +14,20 @@ use super::{
     slot_map::{Layout, SlotMap, slot_of},
 };
 use crate::{
-    RedisConfig,
     config::Address,
     error,
-    node::{Load, Node},
+    lineage::record_in,
+    manager::Manager,
+    node::{Common, Node},
     reply,
     socket::Request,
 };
 
 /// How often one command may be sent on before its last answer is the answer.
-const MOST_HOPS: usize = 6;
+pub(crate) const MOST_HOPS: usize = 6;
 
 /// How long to wait where a slot is between two nodes.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The nodes are not asked for the layout again within this time.
 const LEAST_AGE: Duration = Duration::from_millis(50);
@@ -39,9 +40,7 @@ pub(super) const ROUTINE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    config: Arc<RedisConfig>,
-    clock: SystemClock,
-    load: Arc<Load>,
+    common: Arc<Common>,
     seeds: Vec<Address>,
     nodes: Mutex<HashMap<(Address, bool), Arc<Node>>>,
     map: RwLock<Option<Arc<SlotMap>>>,
@@ -57,16 +56,9 @@ struct Asked {
 }
 
 impl Cluster {
-    pub(super) fn new(
-        config: &Arc<RedisConfig>,
-        seeds: Vec<Address>,
-        clock: SystemClock,
-        load: &Arc<Load>,
-    ) -> Arc<Self> {
+    pub(super) fn new(common: &Arc<Common>, seeds: Vec<Address>) -> Arc<Self> {
         Arc::new(Self {
-            config: Arc::clone(config),
-            clock,
-            load: Arc::clone(load),
+            common: Arc::clone(common),
             seeds,
             nodes: Mutex::default(),
             map: RwLock::default(),
@@ -82,7 +74,7 @@ impl Cluster {
         let mut nodes = self.nodes.lock();
         let node = nodes.entry((address.clone(), is_primary)).or_insert_with(|| {
             let role = if is_primary { Role::Primary } else { Role::Replica };
-            Node::new(&self.config, Locator::Fixed(address.clone(), role), self.clock, &self.load)
+            Node::new(&self.common, Locator::Fixed(address.clone(), role))
         });
         Arc::clone(node)
     }
@@ -112,7 +104,7 @@ impl Cluster {
 
     /// Sends a command, and sends it on where it was refused.
     pub(super) async fn send(self: &Arc<Self>, mut call: Call<'_>, request: Request<'_>) -> Result<RedisResult<Value>> {
-        let until = self.clock.now_precise() + self.config.command_deadline;
+        let until = self.common.clock.now_precise() + self.common.config.command_deadline;
         let (mut asked, mut looked_again) = (None, false);
         for hop in 1.. {
             let asking = asked.is_some();
@@ -127,7 +119,7 @@ impl Cluster {
                     self.suspect();
                 }
                 // A read that no replica answered goes to the primary; what was not sent goes to a new owner, if any.
-                let may_repeat = answer.is_err() || call.repeatable;
+                let may_repeat = answer.is_err() || call.effect.is_repeatable();
                 if was_lost && call.replica {
                     call.replica = false;
                     continue;
@@ -140,7 +132,7 @@ impl Cluster {
                 }
                 return answer;
             };
-            if hop >= MOST_HOPS || self.clock.now_precise() >= until {
+            if hop >= MOST_HOPS || self.common.clock.now_precise() >= until {
                 return answer;
             }
             asked = self.learn(&redirect).filter(|_| matches!(redirect, Redirect::Ask { .. }));
@@ -159,6 +151,9 @@ impl Cluster {
                 let owner = self.node(address, true);
                 let mut map = self.map.write();
                 if let Some(known) = map.as_ref() {
+                    if !known.primaries().any(|node| Arc::ptr_eq(node, &owner)) {
+                        owner.manager().enter_office(true);
+                    }
                     *map = Some(Arc::new(known.with_moved(*slot, Arc::clone(&owner))));
                 }
                 drop(map);
@@ -178,7 +173,7 @@ impl Cluster {
 
     /// The same, unless it was asked for within this time.
     fn suspect_after(self: &Arc<Self>, age: Duration) {
-        let is_recent = |last: &Asked| self.clock.now_precise().since(last.at) < age;
+        let is_recent = |last: &Asked| self.common.clock.now_precise().since(last.at) < age;
         match self.turn.try_lock() {
             Ok(last) if !last.as_ref().is_some_and(is_recent) => {}
             _ => return,
@@ -203,7 +198,7 @@ impl Cluster {
     }
 
     async fn fetch(&self, known: Option<&Arc<SlotMap>>) -> Result<()> {
-        let arrived = self.clock.now_precise();
+        let arrived = self.common.clock.now_precise();
         let mut turn = self.turn.lock().await;
         let current = self.map.read().clone();
         let changed = match (known, &current) {
@@ -219,7 +214,7 @@ impl Cluster {
             return last.failure.clone().map_or(Ok(()), Err);
         }
         let layout = self.ask_for_layout(current.as_ref().map_or(0, |map| map.layout.epoch)).await;
-        *turn = Some(Asked { at: self.clock.now_precise(), failure: layout.as_ref().err().cloned() });
+        *turn = Some(Asked { at: self.common.clock.now_precise(), failure: layout.as_ref().err().cloned() });
         self.install(layout?);
         Ok(())
     }
@@ -228,13 +223,35 @@ impl Cluster {
         let current = self.map.read().clone();
         let map = SlotMap::new(layout, |address, is_primary| self.node(address, is_primary));
         // The owners too: a redirection may have changed them since.
-        if current.is_some_and(|current| current.has_owners_of(&map)) {
+        if current.as_ref().is_some_and(|current| current.has_owners_of(&map)) {
             return;
         }
         let named: Vec<_> = map.layout.addresses().collect();
         self.nodes.lock().retain(|key, _| named.contains(key) || self.seeds.contains(&key.0));
         drop(named);
-        *self.map.write() = Some(Arc::new(map));
+        let mut known = self.map.write();
+        // Before anything can be sent there: what its connections were vetted as, if at all, was no primary.
+        for node in map.primaries() {
+            let served = |known: &Arc<SlotMap>| known.primaries().any(|it| Arc::ptr_eq(it, node));
+            if !known.as_ref().is_some_and(served) {
+                node.manager().enter_office(known.is_some());
+            }
+        }
+        *known = Some(Arc::new(map));
+        drop(known);
+        self.common.guards.runs_changed();
+    }
+
+    pub(super) fn owner_of(&self, slot: u16) -> Option<Arc<Node>> {
+        self.map.read().as_ref()?.primary(slot).cloned()
+    }
+
+    pub(super) fn record_on(&self, manager: &Manager, record: &Key, not_in: &[u16]) -> Option<Key> {
+        let map = self.map.read().clone()?;
+        let is_this = |node: &Arc<Node>| std::ptr::eq(Arc::as_ptr(node.manager()), manager);
+        // Few have no slots; they would be searched for through all of them.
+        map.primaries().find(|node| is_this(node))?;
+        record_in(record, |slot| !not_in.contains(&slot) && map.primary(slot).is_some_and(is_this))
     }
 
     /// Asks all nodes at once and takes the first layout that is good: from a node that is in touch with the majority,
@@ -271,15 +288,14 @@ impl Cluster {
         Ok(self.map().await?.primaries().cloned().collect())
     }
 
-    /// A node that was heard of, for a link that any node can carry.
-    pub(super) async fn any_address(&self) -> Result<Address> {
+    /// For a link that any node can carry.
+    pub(super) async fn any_primary(&self) -> Result<Arc<Node>> {
         let map = self.map().await?;
         // One that is connected is more likely to be there.
         let connected: Vec<_> = map.primaries().filter(|node| node.state().connected > 0).collect();
         let all: Vec<_> = map.primaries().collect();
         let chosen = fastrand::choice(if connected.is_empty() { all } else { connected });
-        let address = chosen.and_then(|node| node.locator().address().cloned());
-        address.ok_or_else(|| error::unexpected("cluster_slots", "a layout with nodes"))
+        chosen.cloned().ok_or_else(|| error::unexpected("cluster_slots", "a layout with nodes"))
     }
 }
 
@@ -307,10 +323,10 @@ async fn layout_of(node: &Arc<Node>) -> Result<(bool, Layout)> {
 async fn send_to(route: &Route, call: Call<'_>, request: Request<'_>, asking: bool) -> Result<RedisResult<Value>> {
     let Route { node, socket } = route;
     if !asking {
-        return node.send(call.operation, *socket, call.repeatable, request).await;
+        return node.send(call.operation, *socket, call.effect, request).await;
     }
     let pipeline = request.with_asking();
-    let answer = node.send(call.operation, *socket, call.repeatable, Request::Pipeline(&pipeline)).await?;
+    let answer = node.send(call.operation, *socket, call.effect, Request::Pipeline(&pipeline)).await?;
     // The answer to the last command is the one that was asked for.
     Ok(answer.map(|answers| match answers {
         Value::Array(mut answers) => answers.pop().unwrap_or(Value::Nil),

@@ -6,10 +6,15 @@ use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{Kind, Servers, cluster::ROUTINE};
-use crate::node::TENDING;
+use crate::node::{Node, TENDING};
 
 /// How soon the sentinels are asked again after the link to one of them was lost.
 const PAUSE: Duration = Duration::from_millis(100);
+
+async fn tend(node: &Arc<Node>, kept: usize) {
+    node.tend(kept).await;
+    node.measure().await;
+}
 
 pub(super) fn start(servers: &Arc<Servers>) {
     // Calls need a runtime too, so that there is one; it may end before the backend, whose sockets then look after
@@ -22,8 +27,8 @@ pub(super) fn start(servers: &Arc<Servers>) {
             let Some(servers) = weak.upgrade() else { return };
             let kept = servers.kept_open();
             let sockets =
-                |node| if kept.iter().any(|it| Arc::ptr_eq(it, node)) { servers.config.min_sockets } else { 0 };
-            join_all(servers.nodes().iter().map(|node| node.tend(sockets(node)))).await;
+                |node| if kept.iter().any(|it| Arc::ptr_eq(it, node)) { servers.config().min_sockets } else { 0 };
+            join_all(servers.nodes().iter().map(|node| tend(node, sockets(node)))).await;
         }
     }));
     if let Kind::Cluster(cluster) = &servers.kind {
@@ -42,7 +47,7 @@ pub(super) fn start(servers: &Arc<Servers>) {
             loop {
                 let Some(servers) = weak.upgrade() else { return };
                 let Kind::Sentinel { sentinels, primary, replica } = &servers.kind else { return };
-                let (sentinels, config) = (Arc::clone(sentinels), Arc::clone(&servers.config));
+                let (sentinels, config) = (Arc::clone(sentinels), Arc::clone(servers.config()));
                 let nodes = [Arc::clone(primary), Arc::clone(replica)];
                 let changes = Arc::clone(&servers.changes);
                 // The backend may go away while its sentinels are listened to.

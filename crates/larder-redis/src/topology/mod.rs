@@ -15,27 +15,32 @@ mod survey;
 
 use std::sync::{Arc, Once};
 
-use larder_core::{Result, SystemClock};
-use redis::{Client, ProtocolVersion, RedisError, RedisResult, Value};
+use larder_core::{Key, Result, SystemClock, UnixMillis};
+use redis::{RedisError, RedisResult, Value};
 use tokio::sync::watch;
 
-pub(crate) use self::{cluster::Cluster, locator::Locator, redirect::Redirect, survey::Survey};
+pub(crate) use self::{
+    cluster::{Cluster, MOST_HOPS, PAUSE},
+    locator::Locator,
+    redirect::Redirect,
+    slot_map::slot_of,
+    survey::Survey,
+};
 use self::{locator::Role, sentinel::Sentinels};
 use crate::{
     RedisConfig, RedisState,
     config::Place,
-    dial::dial,
     error,
-    manager::ConnectError,
-    node::{Load, Node},
-    socket::Request,
+    lineage::Guards,
+    manager::Manager,
+    node::{Common, Load, Node},
+    socket::{Effect, Request},
 };
 
 /// The servers of a backend.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    config: Arc<RedisConfig>,
-    load: Arc<Load>,
+    common: Arc<Common>,
     kind: Kind,
     /// Grows when what was known of the servers has become wrong: links to them should be opened anew.
     changes: Arc<watch::Sender<u64>>,
@@ -54,19 +59,18 @@ enum Kind {
 pub(crate) struct Call<'a> {
     pub(crate) operation: &'static str,
     pub(crate) key: &'a str,
-    /// A read, which may be sent again if the connection broke.
-    pub(crate) repeatable: bool,
+    pub(crate) effect: Effect,
     /// A read that a replica may answer.
     pub(crate) replica: bool,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn write(operation: &'static str, key: &'a str) -> Self {
-        Self { operation, key, repeatable: false, replica: false }
+        Self { operation, key, effect: Effect::Change, replica: false }
     }
 
     pub(crate) fn read(operation: &'static str, key: &'a str) -> Self {
-        Self { operation, key, repeatable: true, replica: false }
+        Self { operation, key, effect: Effect::Read, replica: false }
     }
 }
 
@@ -100,10 +104,11 @@ impl Route {
 
 impl Servers {
     pub(crate) fn new(config: RedisConfig) -> Result<Arc<Self>> {
-        let (config, clock, load) = (Arc::new(config), SystemClock::new(), Arc::new(Load::default()));
+        let (config, clock) = (Arc::new(config), SystemClock::new());
+        let common = Arc::new(Common { config, clock, load: Load::default(), guards: Guards::new() });
         let changes = Arc::new(watch::Sender::new(0));
-        let node = |locator| Node::new(&config, locator, clock, &load);
-        let kind = match &config.place {
+        let node = |locator| Node::new(&common, locator);
+        let kind = match &common.config.place {
             Place::Server(address) => Kind::One(node(Locator::Fixed(address.clone(), Role::Primary))),
             Place::Sentinel { sentinels, service } => {
                 let sentinels = Arc::new(Sentinels::new(sentinels.clone(), service.clone()));
@@ -111,24 +116,55 @@ impl Servers {
                 let replica = node(Locator::Sentinel(Arc::clone(&sentinels), Role::Replica));
                 Kind::Sentinel { sentinels, primary, replica }
             }
-            Place::Cluster { seeds } => Kind::Cluster(Cluster::new(&config, seeds.clone(), clock, &load)),
+            Place::Cluster { seeds } => Kind::Cluster(Cluster::new(&common, seeds.clone())),
         };
-        let servers = Self { config, load, kind, changes, keeper: Once::new() };
+        let servers = Self { common, kind, changes, keeper: Once::new() };
         servers.check_settings()?;
-        Ok(Arc::new(servers))
+        let servers = Arc::new(servers);
+        servers.guards().belong_to(Arc::downgrade(&servers));
+        Ok(servers)
     }
 
     /// What only the client library can refuse, such as certificates, before anything is connected.
     fn check_settings(&self) -> Result<()> {
         #[cfg(feature = "tls")]
-        if self.config.tls.is_some() {
-            crate::dial::dial_sentinel(&self.config, &crate::config::Address::tcp("localhost", 1))?;
+        if self.config().tls.is_some() {
+            crate::dial::dial_sentinel(self.config(), &crate::config::Address::tcp("localhost", 1))?;
         }
         Ok(())
     }
 
     pub(crate) fn config(&self) -> &Arc<RedisConfig> {
-        &self.config
+        &self.common.config
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.common.guards
+    }
+
+    /// Every connection is vetted again before it carries anything about keys.
+    pub(crate) fn vet_all(&self) {
+        self.nodes().iter().for_each(|node| node.manager().vet_again());
+    }
+
+    /// The primary that holds a key, as far as is known.
+    pub(crate) fn owner_of(&self, key: &Key) -> Option<Arc<Node>> {
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Some(Arc::clone(node)),
+            Kind::Cluster(cluster) => cluster.owner_of(slot_of(key.as_str())),
+        }
+    }
+
+    pub(crate) fn server_time(&self, key: &Key) -> Option<UnixMillis> {
+        self.owner_of(key)?.manager().server_clock.now()
+    }
+
+    /// Where the run of a node is recorded, in none of these slots; `None` for a node of a cluster without slots.
+    pub(crate) fn record_on(&self, manager: &Manager, record: &Key, not_in: &[u16]) -> Option<Key> {
+        match &self.kind {
+            Kind::One(_) | Kind::Sentinel { .. } => Some(record.clone()),
+            Kind::Cluster(cluster) => cluster.record_on(manager, record, not_in),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -141,6 +177,14 @@ impl Servers {
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.kind, Kind::Cluster(_))
+    }
+
+    /// The socket that commands of this key use, where one server has all keys.
+    pub(crate) fn socket_of(&self, key: &str) -> Option<usize> {
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Some(node.socket_of(key)),
+            Kind::Cluster(_) => None,
+        }
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -170,8 +214,8 @@ impl Servers {
         let is_used = |node: &Arc<Node>| node.locator().is_primary() || node.state().opened > 0;
         RedisState {
             nodes: self.nodes().iter().filter(|node| is_used(node)).map(|node| node.state()).collect(),
-            in_flight: self.load.in_flight(),
-            overloaded: self.load.refused(),
+            in_flight: self.common.load.in_flight(),
+            overloaded: self.common.load.refused(),
         }
     }
 
@@ -198,12 +242,12 @@ impl Servers {
             return cluster.send(call, request).await;
         }
         let Route { node, socket } = self.route(call).await?;
-        let answer = node.send(call.operation, socket, call.repeatable, request).await;
+        let answer = node.send(call.operation, socket, call.effect, request).await;
         match &self.kind {
             // No replica, or none that answers.
             Kind::Sentinel { primary, .. } if call.replica && !matches!(&answer, Ok(Ok(_))) => {
                 let socket = primary.socket_of(call.key);
-                primary.send(call.operation, socket, call.repeatable, request).await
+                primary.send(call.operation, socket, call.effect, request).await
             }
             _ => answer,
         }
@@ -240,14 +284,22 @@ impl Servers {
         if self.is_cluster() { Survey::of(primaries).await } else { Ok(Survey::unmoving(primaries)) }
     }
 
-    /// A client of a server that carries pub/sub messages: in a cluster every node passes them on to all others.
-    pub(crate) async fn pubsub_client(self: &Arc<Self>) -> Result<Client, ConnectError> {
+    /// A server that carries pub/sub messages: in a cluster every node passes them on to all others.
+    pub(crate) async fn messenger(self: &Arc<Self>) -> Result<Arc<Node>> {
         self.tend();
-        let address = match &self.kind {
-            Kind::One(node) | Kind::Sentinel { primary: node, .. } => node.locator().locate(&self.config).await?,
-            Kind::Cluster(cluster) => cluster.any_address().await?,
+        match &self.kind {
+            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Ok(Arc::clone(node)),
+            Kind::Cluster(cluster) => cluster.any_primary().await,
+        }
+    }
+
+    /// Whether data is asked for on this node, and its connections lead to this run, as far as either is known.
+    pub(crate) fn have(&self, node: &Arc<Node>, run: Option<&Arc<str>>) -> bool {
+        let is_same = match (node.manager().run(), run) {
+            (Some(known), Some(run)) => known == *run,
+            _ => true,
         };
-        Ok(dial(&self.config, &address, ProtocolVersion::RESP2).await?)
+        is_same && self.kept_open().iter().any(|known| Arc::ptr_eq(known, node))
     }
 
     /// Starts what runs beside the calls, once, as soon as there is a runtime.

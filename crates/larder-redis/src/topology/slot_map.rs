@@ -14,7 +14,7 @@ const NOBODY: u16 = u16::MAX;
 
 /// The slot of a key: CRC16 (XMODEM) of the key or, where it has one that is not empty, of its part between the first `{`
 /// and the next `}`, modulo 16384. Source: "Redis cluster specification", key distribution model.
-pub(super) fn slot_of(key: &str) -> u16 {
+pub(crate) fn slot_of(key: &str) -> u16 {
     const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     CRC.checksum(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % 16384

@@ -14,6 +14,7 @@ mod inspect;
 mod lifetime;
 mod outage;
 mod refusals;
+mod removal;
 mod scan;
 mod scripts;
 mod sentinel;

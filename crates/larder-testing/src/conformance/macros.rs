@@ -116,6 +116,7 @@ macro_rules! __conformance_cases {
                 the_backend_has_a_name_and_gives_a_sign_of_life,
                 a_pattern_without_a_scan_is_unsupported,
                 a_message_reaches_those_who_listen,
+                keys_are_removed_and_told_of_in_one_step,
                 figures_count_the_keys,
             }
         }

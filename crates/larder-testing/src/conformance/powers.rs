@@ -60,6 +60,40 @@ pub async fn a_message_reaches_those_who_listen(case: &Case) {
     assert_eq!(next(&mut other).await, BusEvent::Message(Bytes::from("for another channel")));
 }
 
+/// Each key tells whether it was there, as for a removal alone, and whoever listens hears the message.
+pub async fn keys_are_removed_and_told_of_in_one_step(case: &Case) {
+    let Some(source) = case.backend().as_bus() else { return };
+    let elsewhere = source.open_bus(&format!("{}elsewhere", case.prefix())).await.unwrap();
+    let [mut events, mut other] = [source.open_bus(case.prefix()).await.unwrap(), elsewhere].map(|bus| bus.events());
+    for events in [&mut events, &mut other] {
+        assert_eq!(next(events).await, BusEvent::Confirmed);
+    }
+    let mut keys = case.keys(20);
+    let (absent, kept) = (case.key("absent"), case.key("kept"));
+    for key in keys.iter().chain([&kept]) {
+        case.put(key, "v", SetOptions::new()).await;
+    }
+    keys.insert(1, absent);
+    keys.push(keys[0].clone());
+    let message = Bytes::from_static(b"\0gone\r\n");
+    let removed = source.remove_and_publish(&keys, case.prefix(), message.clone()).await;
+    let removed: Vec<bool> = removed.into_iter().map(Result::unwrap).collect();
+    let there: Vec<bool> = (0..keys.len()).map(|index| index != 1 && index != 21).collect();
+    assert_eq!(removed, there, "the second key was absent, and the last is the first once more");
+    assert_eq!(next(&mut events).await, BusEvent::Message(message.clone()));
+    for key in &keys {
+        case.assert_absent(key).await;
+    }
+    case.assert_value(&kept, "v").await;
+    // How often is open, but not that it comes for keys that were all absent, and nowhere else.
+    let again = source.remove_and_publish(&keys[..2], case.prefix(), Bytes::from("again")).await;
+    assert!(again.into_iter().all(|there| !there.unwrap()));
+    while next(&mut events).await != BusEvent::Message(Bytes::from("again")) {}
+    assert!(source.remove_and_publish(&[], case.prefix(), message).await.is_empty());
+    source.open_bus(&format!("{}elsewhere", case.prefix())).await.unwrap().publish(Bytes::from("end")).await.unwrap();
+    assert_eq!(next(&mut other).await, BusEvent::Message(Bytes::from("end")));
+}
+
 /// Where the store knows how many it has.
 pub async fn figures_count_the_keys(case: &Case) {
     let Some(inspect) = case.backend().as_inspect() else { return };

@@ -91,9 +91,24 @@ async fn deliver(
     mut arriving: mpsc::Receiver<(Instant, Bytes)>,
 ) -> io::Result<()> {
     let mut commands = CommandReader::default();
-    while let Some((due, piece)) = arriving.recv().await {
+    let mut delivered = 0;
+    while let Some((due, mut piece)) = arriving.recv().await {
         tokio::time::sleep_until(due).await;
         passing(mode).await;
+        let current = mode.borrow().mode;
+        if let ProxyMode::Cut(limit) = current {
+            let rest = limit.saturating_sub(delivered);
+            piece.truncate(rest);
+            delivered += piece.len();
+            server.write_all(&piece).await?;
+            commands.read(&piece, |name| shared.count_command(name));
+            if piece.len() == rest {
+                server.shutdown().await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            continue;
+        }
+        delivered = 0;
         server.write_all(&piece).await?;
         commands.read(&piece, |name| shared.count_command(name));
     }

@@ -40,6 +40,9 @@ pub enum ProxyMode {
     /// The first so many bytes of what the server answers next on a connection arrive; then the client is told that the
     /// server has closed its side. Connections that were cut stay so in later modes.
     Truncate(usize),
+    /// The first so many bytes of what the client sends next on a connection arrive; then the connection is ended on both
+    /// sides, as by a client that was killed. A connection on which more arrived before this mode was set starts at 0.
+    Cut(usize),
     /// Before whatever the server answers the client gets bytes that are no reply of the Redis protocol.
     Garbage,
     /// New connections are refused, as by a host on which nothing listens; existing ones are reset.
