@@ -16,6 +16,9 @@ const SLOTS: usize = 16384;
 const DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
+/// After this long a node has forgotten that it was to become the primary.
+const MANUAL_FAILOVER: Duration = Duration::from_secs(6);
+
 /// Settings of a [`RedisCluster`].
 #[derive(Debug, Clone)]
 #[must_use = "call `start` to get the cluster"]
@@ -243,8 +246,16 @@ impl RedisCluster {
     /// # Panics
     /// If the node is no replica, or that does not happen within thirty seconds.
     pub fn failover(&self, replica: usize) {
-        self.nodes[replica].command(&["CLUSTER", "FAILOVER"]);
-        poll("manual failover", || Ok(self.is_primary(replica) && self.is_settled()?));
+        let mut lapses: Option<Instant> = None;
+        poll("manual failover", || {
+            let is_primary = self.is_primary(replica);
+            // A primary that does not know its new replica yet pays no heed to it.
+            if !is_primary && lapses.is_none_or(|lapses| Instant::now() > lapses) {
+                self.nodes[replica].command(&["CLUSTER", "FAILOVER"]);
+                lapses = Some(Instant::now() + MANUAL_FAILOVER);
+            }
+            Ok(is_primary && self.is_settled()?)
+        });
     }
 
     /// Waits until all running nodes say that the cluster is well, and the same about its slots.

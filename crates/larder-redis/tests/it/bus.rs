@@ -7,7 +7,7 @@ use larder_core::{BackendExt, Bus, BusEvent, BusSource, ErrorKind};
 use larder_redis::{RedisBackend, RedisConfig};
 use larder_testing::{FaultProxy, ProxyMode, RedisServer};
 
-use crate::server::{backend_of, config_of, key, within};
+use crate::server::{backend_of, config_of, key, until, within};
 
 async fn bus_of(server: &RedisServer, channel: &str) -> Box<dyn Bus> {
     backend_of(server).await.open_bus(channel).await.unwrap()
@@ -106,4 +106,42 @@ async fn a_subscriber_that_the_server_throws_out_comes_back() {
     server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     assert_eq!(next(&mut events).await, BusEvent::Lost);
     assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+}
+
+#[tokio::test]
+async fn a_link_to_another_server_than_the_data_connections_is_not_confirmed() {
+    let (ours, other) = (RedisServer::start(), RedisServer::start());
+    let proxy = FaultProxy::start(ours.address()).await.unwrap();
+    let config = RedisConfig::builder().port(proxy.port()).sockets(1).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let connections = proxy.connections();
+    proxy.lead_to(other.address());
+    let mut events = backend.open_bus("one").await.unwrap().events();
+    within(async {
+        while proxy.connections() < connections + 3 {
+            assert!(futures_util::poll!(events.next()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    proxy.lead_to(ours.address());
+    assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+    assert_eq!(ours.command(&["PUBSUB", "NUMSUB", "one"]), "one\n1");
+}
+
+#[tokio::test]
+async fn a_link_is_lost_when_the_data_connections_lead_to_another_server() {
+    let (ours, other) = (RedisServer::start(), RedisServer::start());
+    let proxy = FaultProxy::start(ours.address()).await.unwrap();
+    let config = RedisConfig::builder().port(proxy.port()).sockets(1).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let mut events = backend.open_bus("one").await.unwrap().events();
+    assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+    proxy.lead_to(other.address());
+    // The bus is no normal client, and stays.
+    ours.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    until(async || backend.get(&key("a")).await, Result::is_ok).await.unwrap();
+    assert_eq!(next(&mut events).await, BusEvent::Lost);
+    assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+    assert_eq!(other.command(&["PUBSUB", "NUMSUB", "one"]), "one\n1");
 }

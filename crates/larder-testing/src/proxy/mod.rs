@@ -74,6 +74,8 @@ struct Shared {
     /// The revision that the port obeys.
     obeyed: watch::Sender<u64>,
     commands: Mutex<BTreeMap<String, u64>>,
+    /// Another server than the first one.
+    server: Mutex<Option<SocketAddr>>,
 }
 
 impl FaultProxy {
@@ -101,6 +103,12 @@ impl FaultProxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Leads connections that are accepted from now on to another server, as after a change of a name or of a virtual
+    /// address.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.shared.server() = Some(server);
     }
 
     /// The mode that is set.
@@ -176,6 +184,10 @@ impl Shared {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<SocketAddr>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count_command(&self, name: String) {
         *self.commands().entry(name).or_default() += 1;
     }
@@ -215,7 +227,8 @@ impl Port {
                 accepted = open.accept() => if let Ok((client, _)) = accepted {
                     self.shared.connections.send_modify(|count| *count += 1);
                     let mode = self.mode.clone();
-                    tasks.spawn(connection::serve(client, self.server, mode, Arc::clone(&self.shared)));
+                    let server = self.shared.server().unwrap_or(self.server);
+                    tasks.spawn(connection::serve(client, server, mode, Arc::clone(&self.shared)));
                 },
                 Some(_) = tasks.join_next() => {}
             }
