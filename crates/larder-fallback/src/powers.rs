@@ -14,6 +14,7 @@ use crate::{
     call::{Attempt, Remember, fault_of},
     local::{away, away_error},
     shared::Shared,
+    stats::count,
 };
 
 impl Scan for FallbackBackend {
@@ -70,7 +71,7 @@ impl Atomic for FallbackBackend {
     async fn get_or_set(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<Option<Bytes>> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("get_or_set", "primary"))?;
         let call = power.get_or_set(key, value.clone(), ttl);
-        match self.shared.one("get_or_set", key, Remember::WhenUnknown, call).await {
+        match self.shared.one("get_or_set", key, Remember::UnlessRefused, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error, .. } => {
                 let (located, epoch) = self.shared.locate(std::iter::once(key));
@@ -78,6 +79,9 @@ impl Atomic for FallbackBackend {
                     return Err(error.unwrap_or_else(|| away_error("get_or_set", key)));
                 }
                 let local = self.shared.local_atomic("get_or_set")?;
+                if error.is_some() {
+                    count(&self.shared.counters.hidden);
+                }
                 local.get_or_set(&self.shared.local_key(epoch, key), value, self.shared.bounded(ttl)).await
             }
         }
@@ -92,7 +96,7 @@ impl Atomic for FallbackBackend {
     ) -> Result<SetOutcome> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_set", "primary"))?;
         let call = power.compare_and_set(key, expected, value.clone(), options);
-        match self.shared.one("compare_and_set", key, Remember::WhenUnknown, call).await {
+        match self.shared.one("compare_and_set", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error: Some(error), .. } => Err(error),
             Attempt::Away { .. } => {
@@ -112,7 +116,7 @@ impl Atomic for FallbackBackend {
         let power =
             self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_delete", "primary"))?;
         let call = power.compare_and_delete(key, expected);
-        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenUnknown, call).await {
+        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => return answer,
             Attempt::Away { error: Some(_), lost } => lost,
             Attempt::Away { error: None, .. } => {
@@ -211,15 +215,13 @@ impl Inspect for FallbackBackend {
     async fn server_figures(&self) -> Result<ServerFigures> {
         let shared: &Arc<Shared> = &self.shared;
         let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("server_figures", "primary"))?;
-        let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("server_figures")) };
-        shared.guarded(ticket, "server_figures", &[], power.server_figures(), fault_of).await?
+        shared.about("server_figures", false, power.server_figures()).await
     }
 
     async fn settings(&self) -> Result<ServerSettings> {
         let shared: &Arc<Shared> = &self.shared;
         let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("settings", "primary"))?;
-        let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("settings")) };
-        shared.guarded(ticket, "settings", &[], power.settings(), fault_of).await?
+        shared.about("settings", false, power.settings()).await
     }
 
     /// The primary's. An error while it is away.
