@@ -12,7 +12,7 @@ use futures_util::{
 };
 use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
-use crate::{Ticket, local::away, shared::Shared, stats::count, verdict::is_refusal};
+use crate::{Ticket, local::away, shared::Shared, stats::count};
 
 /// What came of a call to the primary.
 #[derive(Debug)]
@@ -32,10 +32,8 @@ pub(crate) enum Attempt<T> {
 pub(crate) enum Remember {
     /// Never: it is only read.
     Never,
-    /// When the primary was asked and may have done it. One that refused it has the key as it was, which is as well.
-    UnlessRefused,
-    /// When the primary was asked and did not say that it did it: what was to be replaced may still be there.
-    WhenAsked,
+    /// When the primary was asked and what it did is unknown.
+    WhenUnknown,
     /// Whenever the primary did not do it.
     Always,
 }
@@ -202,11 +200,8 @@ impl Shared {
     fn judge<T>(self: &Arc<Self>, key: &Key, remember: Remember, answer: Result<T>) -> Attempt<T> {
         match answer {
             Err(error) if is_absence(&error) => {
-                let remembers = match remember {
-                    Remember::Never => false,
-                    Remember::UnlessRefused => !is_refusal(error.kind()),
-                    Remember::WhenAsked | Remember::Always => true,
-                };
+                // A server that takes no writes answers a PING. It is asked again once it takes this removal.
+                let remembers = remember != Remember::Never || error.kind() == ErrorKind::ReadOnly;
                 let lost = remembers && !self.remember(key);
                 Attempt::Away { error: Some(error), lost }
             }

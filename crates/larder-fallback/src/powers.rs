@@ -65,13 +65,14 @@ impl Shared {
 }
 
 /// Fills go on in the secondary, without `local_counters` too: a token that was placed in one backend never matches in the
-/// other, so that a fill across the change stores nothing.
+/// other, so that a fill across the change stores nothing. What only takes the place of nothing asks for no removal when
+/// its outcome is unknown.
 #[async_trait]
 impl Atomic for FallbackBackend {
     async fn get_or_set(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<Option<Bytes>> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("get_or_set", "primary"))?;
         let call = power.get_or_set(key, value.clone(), ttl);
-        match self.shared.one("get_or_set", key, Remember::UnlessRefused, call).await {
+        match self.shared.one("get_or_set", key, Remember::Never, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error, .. } => {
                 let (located, epoch) = self.shared.locate(std::iter::once(key));
@@ -96,7 +97,7 @@ impl Atomic for FallbackBackend {
     ) -> Result<SetOutcome> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_set", "primary"))?;
         let call = power.compare_and_set(key, expected, value.clone(), options);
-        match self.shared.one("compare_and_set", key, Remember::WhenAsked, call).await {
+        match self.shared.one("compare_and_set", key, Remember::WhenUnknown, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error: Some(error), .. } => Err(error),
             Attempt::Away { .. } => {
@@ -116,7 +117,7 @@ impl Atomic for FallbackBackend {
         let power =
             self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_delete", "primary"))?;
         let call = power.compare_and_delete(key, expected);
-        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenAsked, call).await {
+        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenUnknown, call).await {
             Attempt::Answer(answer) => return answer,
             Attempt::Away { error: Some(_), lost } => lost,
             Attempt::Away { error: None, .. } => {

@@ -33,11 +33,6 @@ pub(crate) struct Refusal {
     pub(crate) last: Tick,
 }
 
-/// Whether an error says for certain that nothing was done.
-pub(crate) fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::OutOfMemory | ErrorKind::Overloaded)
-}
-
 /// Whether a server without memory refuses this.
 fn needs_memory(operation: &str) -> bool {
     matches!(operation, "set_many" | "get_or_set" | "compare_and_set" | "increment" | "acquire")
