@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use larder_core::{
-    Atomic, Backend, Bus, BusSource, Bytes, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key,
-    Lineage, Lock, Remaining, Result, Scan, SetItem, SetOutcome,
+    Atomic, Backend, BusSource, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key, Lineage,
+    Lock, Remaining, Result, Scan, SetItem, SetOutcome, Tick,
 };
 use tokio::sync::watch;
 
 use crate::{
     BreakerState, Deferred, FallbackBuilder, FallbackStats,
-    call::{Attempt, Remember, fault_of},
-    local::{away, away_error},
+    call::{Attempt, Remember},
+    local::away_error,
     shared::Shared,
+    stats::count,
 };
 
 /// A primary backend with a secondary that stands in while it is away. See the [crate](crate) for what that means.
@@ -49,6 +49,32 @@ impl FallbackBackend {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<BreakerState> {
         self.shared.subscribe()
+    }
+
+    /// The last fault of the primary, and when it was, by the fallback's clock. Faults that callers were not told of count
+    /// too, and those of probes.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<(Tick, Error)> {
+        self.shared.last_fault()
+    }
+
+    /// Since when the breaker has let nothing through; `None` while it does.
+    #[must_use]
+    pub fn away_since(&self) -> Option<Tick> {
+        self.shared.away_since()
+    }
+
+    /// Since when the primary has refused writes for lack of memory; `None` while it takes them. It is noticed by writes
+    /// alone, both ways.
+    #[must_use]
+    pub fn writes_refused_since(&self) -> Option<Tick> {
+        self.shared.refused_since()
+    }
+
+    /// Says that the primary may be back, as one who has just heard of a failover knows: if the breaker is open, the pause
+    /// is over and the probe goes out at once. Its own bus does this by itself when a subscription is confirmed.
+    pub fn nudge(&self) {
+        self.shared.nudge();
     }
 
     /// Figures since the start.
@@ -92,12 +118,20 @@ impl FallbackBackend {
         if !located.contains(&true) || conditional && !shared.settings.local_counters {
             return Err(error.unwrap_or_else(|| away_error("set_many", &item.key)));
         }
+        if error.is_some() {
+            count(&shared.counters.hidden);
+        }
         shared.store_local(item, epoch).await.pop().unwrap_or_else(|| Err(away_error("set_many", &item.key)))
     }
 
     /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes
     /// of it.
-    async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Vec<Attempt<bool>>) -> Each<bool> {
+    pub(crate) async fn removed(
+        &self,
+        operation: &'static str,
+        keys: &[Key],
+        attempts: Vec<Attempt<bool>>,
+    ) -> Each<bool> {
         let lost: Vec<Option<bool>> = attempts
             .iter()
             .map(|attempt| match attempt {
@@ -114,32 +148,6 @@ impl FallbackBackend {
                 None => answer,
             })
             .collect()
-    }
-}
-
-/// Messages travel over the primary alone: a bus of the secondary would reach nobody else.
-#[async_trait]
-impl BusSource for FallbackBackend {
-    async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>> {
-        let source = self.shared.primary.as_bus().ok_or_else(|| Error::unsupported("open_bus", "primary"))?;
-        source.open_bus(channel).await
-    }
-
-    /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
-        let operation = "remove_and_publish";
-        let channel = channel.to_owned();
-        let attempts = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
-            async move {
-                match primary.as_bus() {
-                    Some(bus) => bus.remove_and_publish(keys, &channel, message).await,
-                    None => primary.delete_many(keys).await,
-                }
-            }
-            .boxed()
-        });
-        let attempts = attempts.await;
-        self.removed(operation, keys, attempts).await
     }
 }
 
@@ -204,8 +212,7 @@ impl Backend for FallbackBackend {
 
     /// The primary's sign of life; an error at once while the breaker is open.
     async fn ping(&self) -> Result<()> {
-        let Some(ticket) = self.shared.route(std::iter::empty()).ticket else { return Err(away("ping")) };
-        self.shared.guarded(ticket, "ping", &[], self.shared.primary.ping(), fault_of).await?
+        self.shared.about("ping", true, self.shared.primary.ping()).await
     }
 
     fn as_scan(&self) -> Option<&dyn Scan> {

@@ -1,20 +1,29 @@
 //! The circuit breaker, as a state machine without I/O: time and chance are passed in.
 //!
 //! ```text
-//!            `failures` faults in a row                 pause is over
+//!            too many faults, or too slow              pause is over
 //!   Closed ----------------------------> Open ------------------------------> HalfOpen
 //!      ^                                  ^                                    |     |
 //!      |                                  +------ the probe failed ------------+     |
 //!      +---------------------------------------- the probe succeeded ----------------+
 //! ```
 //!
-//! Faults count in a row, because a backend that answers between two faults is there; those that lie further apart than
-//! the window do not belong together. A pause is drawn from the upper half of its length, so that processes which
-//! lost the same server do not come back to it at once, and doubles with every failed probe.
+//! Three rules open it, of which each finds what the others miss:
+//!
+//! - **Faults in a row.** A backend that is gone fails every call, and three of them are enough to know. An answer between
+//!   two faults begins the row anew; those that lie further apart than the window do not belong together.
+//! - **The share of faults** in a window of time and calls: a backend that fails every other call answers in between.
+//! - **The share of slow calls** in the same window: one that answers just before callers give up costs them as much as one
+//!   that does not answer.
+//!
+//! A pause is drawn from the upper half of its length, so that processes which lost the same server do not come back to it
+//! at once, and doubles with every failed probe.
 
 use std::time::Duration;
 
 use larder_core::{Error, Result, Tick};
+
+use crate::window::{Tally, Window};
 
 /// What the breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,8 +67,19 @@ impl BreakerState {
 pub struct BreakerSettings {
     /// Faults in a row that open it; at least 1, by default 3.
     pub failures: u32,
-    /// Faults that lie further apart do not count as a row; above zero, by default 10 s.
+    /// How far back calls count, faults in a row too; above zero, by default 10 s.
     pub window: Duration,
+    /// How many of the latest calls count for the shares; at least `minimum_calls`, by default 1,000. Of more calls in the
+    /// window's time the earlier ones are forgotten.
+    pub window_calls: u32,
+    /// Below so many calls in the window their shares say nothing; at least 1, by default 20.
+    pub minimum_calls: u32,
+    /// Faults among the calls of the window that open it, in percent; 1 to 100, by default 50.
+    pub failure_percent: u32,
+    /// Slow calls among them that open it, in percent; 1 to 100, by default 80.
+    pub slow_percent: u32,
+    /// Probes in a row that must be answered before it closes; at least 1, by default 1.
+    pub successes: u32,
     /// The first pause; above zero, by default 250 ms.
     pub first_pause: Duration,
     /// The longest pause; at least the first, by default 1 s, so that a server is used again within about a second of its
@@ -72,6 +92,11 @@ impl Default for BreakerSettings {
         Self {
             failures: 3,
             window: Duration::from_secs(10),
+            window_calls: 1000,
+            minimum_calls: 20,
+            failure_percent: 50,
+            slow_percent: 80,
+            successes: 1,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(1),
         }
@@ -84,7 +109,22 @@ impl BreakerSettings {
             return Err(Error::config("failures", "is 0; give the number of faults in a row that opens the breaker"));
         }
         if self.window.is_zero() {
-            return Err(Error::config("window", "is zero; give the time within which faults count as a row"));
+            return Err(Error::config("window", "is zero; give the time for which a call counts"));
+        }
+        if self.minimum_calls == 0 {
+            return Err(Error::config("minimum_calls", "is 0; give the number of calls from which on shares count"));
+        }
+        if self.window_calls < self.minimum_calls {
+            let message = format!("is {}, less than `minimum_calls` ({})", self.window_calls, self.minimum_calls);
+            return Err(Error::config("window_calls", message));
+        }
+        for (name, percent) in [("failure_percent", self.failure_percent), ("slow_percent", self.slow_percent)] {
+            if !(1..=100).contains(&percent) {
+                return Err(Error::config(name, format!("is {percent}; give a share of the calls, 1 to 100")));
+            }
+        }
+        if self.successes == 0 {
+            return Err(Error::config("successes", "is 0; give the number of probes that must be answered"));
         }
         if self.first_pause.is_zero() {
             return Err(Error::config("first_pause", "is zero; give the time before the first probe"));
@@ -118,12 +158,13 @@ enum Phase {
 
 const CALM: Phase = Phase::Closed { faults: 0, last_fault: Tick::ZERO };
 
-/// A circuit breaker without I/O: whoever has it passes in time and chance. Opens after faults in a row, lets one probe through
-/// after a pause that grows, and closes when that is answered.
+/// A circuit breaker without I/O: whoever has it passes in time and chance. Opens after faults in a row, or when too many of the
+/// latest calls failed or were slow; lets one probe through after a pause that grows, and closes when that is answered.
 #[derive(Debug)]
 pub struct Breaker {
     settings: BreakerSettings,
     phase: Phase,
+    window: Window,
     force: Force,
     generation: u64,
 }
@@ -135,7 +176,8 @@ impl Breaker {
     /// [`Config`](larder_core::ErrorKind::Config), naming the setting and what would be right.
     pub fn new(settings: BreakerSettings) -> Result<Self> {
         settings.check()?;
-        Ok(Self { settings, phase: CALM, force: Force::None, generation: 0 })
+        let window = Window::new(settings.window, settings.window_calls);
+        Ok(Self { settings, phase: CALM, window, force: Force::None, generation: 0 })
     }
 
     /// What it lets through now.
@@ -162,26 +204,69 @@ impl Breaker {
         self.state().lets_calls_through().then_some(Ticket(self.generation))
     }
 
-    /// The backend answered a call.
-    pub fn succeeded(&mut self, ticket: Ticket) {
+    /// The backend answered a call in good time.
+    pub fn succeeded(&mut self, ticket: Ticket, now: Tick) {
         if ticket.0 == self.generation && matches!(self.phase, Phase::Closed { .. }) {
             self.phase = CALM;
+            self.window.add(now, Tally::good(1));
         }
+    }
+
+    /// The backend answered so many calls in good time while the breaker was [calm](Self::is_calm): how a caller tells that
+    /// does not take a lock for each of them.
+    pub fn succeeded_calmly(&mut self, calls: u32, now: Tick) {
+        if matches!(self.phase, Phase::Closed { .. }) {
+            self.window.add(now, Tally::good(calls));
+        }
+    }
+
+    /// The backend answered a call late. `chance` (0 to 1) spreads the pause. Answers whether this opened the breaker.
+    pub fn slow(&mut self, ticket: Ticket, now: Tick, chance: f64) -> bool {
+        if !self.judges(ticket) {
+            return false;
+        }
+        self.phase = CALM;
+        let total = self.window.add(now, Tally::SLOW);
+        self.too_many(total.slow, total.calls, self.settings.slow_percent) && self.open_now(ticket, now, chance)
     }
 
     /// The backend failed a call. `chance` (0 to 1) spreads the pause. Answers whether this opened the breaker.
     pub fn failed(&mut self, ticket: Ticket, now: Tick, chance: f64) -> bool {
         let Phase::Closed { faults, last_fault } = self.phase else { return false };
-        if ticket.0 != self.generation || self.force != Force::None {
+        if !self.judges(ticket) {
             return false;
         }
+        let total = self.window.add(now, Tally::FAULT);
         let row = if now.since(last_fault) > self.settings.window { 0 } else { faults };
-        if row + 1 < self.settings.failures {
-            self.phase = Phase::Closed { faults: row + 1, last_fault: now };
-            return false;
+        self.phase = Phase::Closed { faults: row + 1, last_fault: now };
+        let open = row + 1 >= self.settings.failures
+            || self.too_many(total.faults, total.calls, self.settings.failure_percent);
+        open && self.open_now(ticket, now, chance)
+    }
+
+    /// The backend said of itself that it must not be asked. Answers whether this opened the breaker.
+    pub fn open_now(&mut self, ticket: Ticket, now: Tick, chance: f64) -> bool {
+        let judges = self.judges(ticket);
+        if judges {
+            self.open(now, self.settings.first_pause, chance);
         }
-        self.open(now, self.settings.first_pause, chance);
-        true
+        judges
+    }
+
+    /// Whether the outcome of this call counts.
+    fn judges(&self, ticket: Ticket) -> bool {
+        ticket.0 == self.generation && self.force == Force::None && matches!(self.phase, Phase::Closed { .. })
+    }
+
+    fn too_many(&self, some: u32, all: u32, percent: u32) -> bool {
+        all >= self.settings.minimum_calls && u64::from(some) * 100 >= u64::from(all) * u64::from(percent)
+    }
+
+    /// Somebody says that the backend is back: the next probe is due now.
+    pub fn nudge(&mut self, now: Tick) {
+        if let Phase::Open { until, .. } = &mut self.phase {
+            *until = now.min(*until);
+        }
     }
 
     /// When the next probe is due; `None` while none is needed or one is under way.
@@ -210,8 +295,7 @@ impl Breaker {
     pub fn probe_succeeded(&mut self) -> bool {
         let probing = matches!(self.phase, Phase::Probing { .. });
         if probing {
-            self.phase = CALM;
-            self.generation += 1;
+            self.calm_down();
         }
         probing
     }
@@ -239,8 +323,7 @@ impl Breaker {
     /// Lets everything through until [`auto`](Self::auto) or [`force_open`](Self::force_open).
     pub fn force_closed(&mut self) {
         self.force = Force::Closed;
-        self.phase = CALM;
-        self.generation += 1;
+        self.calm_down();
     }
 
     /// Takes back what was forced. A breaker that was forced open probes at once and closes if that succeeds.
@@ -252,9 +335,16 @@ impl Breaker {
         self.generation += 1;
     }
 
+    fn calm_down(&mut self) {
+        self.phase = CALM;
+        self.window.clear();
+        self.generation += 1;
+    }
+
     fn open(&mut self, now: Tick, pause: Duration, chance: f64) {
         let spread = pause.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
         self.phase = Phase::Open { until: now + spread, pause };
+        self.window.clear();
         self.generation += 1;
     }
 }

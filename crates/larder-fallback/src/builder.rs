@@ -1,18 +1,45 @@
 //! The settings of a fallback.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use larder_core::{Backend, Error, Result, SystemClock, Timer};
+use larder_core::{Backend, Bytes, Error, Key, Result, SystemClock, Timer};
 
-use crate::{Breaker, BreakerSettings, FallbackBackend, shared::Shared};
+use crate::{
+    Breaker, BreakerSettings, FallbackBackend, Fsync,
+    journal::{Bounds, Journal},
+    journal_file::JournalFile,
+    log,
+    shared::{Parts, Shared},
+};
+
+/// A call that takes longer than this share of the deadline is slow, unless the builder says otherwise.
+const SLOW_SHARE: f64 = 0.8;
 
 /// How a fallback behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) deadline: Duration,
+    pub(crate) slow_call: Duration,
+    pub(crate) successes: u32,
+    pub(crate) max_calls: usize,
     pub(crate) outage_ttl: Duration,
     pub(crate) local_counters: bool,
-    pub(crate) journal_keys: usize,
+    pub(crate) announce: Option<Announce>,
+}
+
+/// Makes the message that tells other processes of the removal of some keys.
+pub type Announcement = Arc<dyn Fn(&[Key]) -> Bytes + Send + Sync>;
+
+/// How other processes are told of removals that are made up for.
+pub(crate) struct Announce {
+    pub(crate) channel: String,
+    pub(crate) message: Announcement,
+}
+
+impl fmt::Debug for Announce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Announce").field("channel", &self.channel).finish_non_exhaustive()
+    }
 }
 
 /// Settings of a [`FallbackBackend`].
@@ -21,7 +48,11 @@ pub struct FallbackBuilder {
     primary: Arc<dyn Backend>,
     secondary: Arc<dyn Backend>,
     settings: Settings,
+    slow_call: Option<Duration>,
     breaker: BreakerSettings,
+    journal: Bounds,
+    generation: Option<Key>,
+    file: Option<(PathBuf, Fsync)>,
     timer: Option<Arc<dyn Timer>>,
     seed: Option<u64>,
 }
@@ -30,11 +61,25 @@ impl FallbackBuilder {
     pub(crate) fn new(primary: Arc<dyn Backend>, secondary: Arc<dyn Backend>) -> Self {
         let settings = Settings {
             deadline: Duration::from_millis(50),
+            slow_call: Duration::ZERO,
+            successes: 1,
+            max_calls: 1024,
             outage_ttl: Duration::from_secs(60),
             local_counters: false,
-            journal_keys: 10_000,
+            announce: None,
         };
-        Self { primary, secondary, settings, breaker: BreakerSettings::default(), timer: None, seed: None }
+        Self {
+            primary,
+            secondary,
+            settings,
+            slow_call: None,
+            breaker: BreakerSettings::default(),
+            journal: Bounds { keys: 10_000, bytes: 8 << 20 },
+            generation: None,
+            file: None,
+            timer: None,
+            seed: None,
+        }
     }
 
     /// How long a call to the primary may take; above zero, by default 50 ms. A caller's own deadline should be longer:
@@ -44,9 +89,9 @@ impl FallbackBuilder {
         self
     }
 
-    /// How long the secondary keeps anything at most; above zero, by default 60 s.
-    pub fn outage_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.outage_ttl = ttl;
+    /// When the breaker opens and closes. The setters below change one of these settings each.
+    pub fn breaker(mut self, settings: BreakerSettings) -> Self {
+        self.breaker = settings;
         self
     }
 
@@ -56,7 +101,7 @@ impl FallbackBuilder {
         self
     }
 
-    /// Faults that lie further apart do not count as a row; above zero, by default 10 s.
+    /// How far back calls count; above zero, by default 10 s.
     pub fn window(mut self, window: Duration) -> Self {
         self.breaker.window = window;
         self
@@ -69,6 +114,27 @@ impl FallbackBuilder {
         self
     }
 
+    /// A call about one key that takes this long is slow; above zero, by default four fifths of the deadline, when it was
+    /// nearly given up. Probes have to be quicker too. `Duration::MAX` turns the rule about slow calls off.
+    pub fn slow_call(mut self, limit: Duration) -> Self {
+        self.slow_call = Some(limit);
+        self
+    }
+
+    /// Calls that may be under way to the primary at the same time; at least 1, by default 1,024. One more is not sent: a
+    /// read is a miss, a write fails with [`Overloaded`](larder_core::ErrorKind::Overloaded), a removal is remembered. The
+    /// breaker does not count that.
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.settings.max_calls = calls;
+        self
+    }
+
+    /// How long the secondary keeps anything at most; above zero, by default 60 s.
+    pub fn outage_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.outage_ttl = ttl;
+        self
+    }
+
     /// Whether counters, locks and conditional writes go to the secondary while the primary is away, by default not. Every
     /// process then has its own, and they end with the outage.
     pub fn local_counters(mut self, local: bool) -> Self {
@@ -76,9 +142,44 @@ impl FallbackBuilder {
         self
     }
 
-    /// Keys whose removal can be remembered; at least 1, by default 10,000. Each takes up to about 600 bytes.
+    /// Keys whose removal can be remembered; at least 1, by default 10,000.
     pub fn journal_keys(mut self, keys: usize) -> Self {
-        self.settings.journal_keys = keys;
+        self.journal.keys = keys;
+        self
+    }
+
+    /// Bytes that they may take up, about; at least 1,024, by default 8 MiB. A key takes up its text and 160 bytes.
+    pub fn journal_bytes(mut self, bytes: usize) -> Self {
+        self.journal.bytes = bytes;
+        self
+    }
+
+    /// A key whose removal makes everything unreadable that the primary holds for this fallback's users, as the marker does
+    /// that every entry of a namespace carries. It is removed in place of removals that found no room, and of those that an
+    /// earlier process may have taken with it; until then no key is read from the primary. By default there is none, and
+    /// such removals are lost.
+    pub fn generation(mut self, key: Key) -> Self {
+        self.generation = Some(key);
+        self
+    }
+
+    /// Tells other processes of the removals that are made up for after an outage: they go out with a message on this
+    /// channel of the primary's bus, in one step. `message` is called with the keys of each batch and must be quick. By
+    /// default nobody is told.
+    pub fn announce(mut self, channel: String, message: Announcement) -> Self {
+        self.settings.announce = Some(Announce { channel, message });
+        self
+    }
+
+    /// Keeps the journal in a file too, so that removals which are remembered outlive this process. The file is made if it
+    /// is not there, its folder is not; no other process may have it open. What it holds already is removed from the primary
+    /// before it is read. By default there is no file.
+    ///
+    /// The file is written by a thread of its own. A removal is said to be remembered once it has been written as `fsync`
+    /// says, which takes at most the deadline; a write that fails is logged once and counted, and the journal goes on in
+    /// memory. Dropping the backend waits for the thread.
+    pub fn journal_file(mut self, path: impl Into<PathBuf>, fsync: Fsync) -> Self {
+        self.file = Some((path.into(), fsync));
         self
     }
 
@@ -94,24 +195,63 @@ impl FallbackBuilder {
         self
     }
 
-    /// Builds the backend. Asks neither of the two for anything.
+    /// Builds the backend. Asks neither of the two for anything; reads the journal's file, if there is one.
     ///
     /// # Errors
-    /// [`Config`](larder_core::ErrorKind::Config), naming the setting and what would be right.
+    /// [`Config`](larder_core::ErrorKind::Config), naming the setting and what would be right: also for a journal file that
+    /// cannot be used.
     pub fn build(self) -> Result<FallbackBackend> {
+        self.check()?;
+        let Self { primary, secondary, mut settings, slow_call, breaker, journal, generation, file, timer, seed } =
+            self;
+        settings.slow_call = slow_call.unwrap_or_else(|| settings.deadline.mul_f64(SLOW_SHARE));
+        settings.successes = breaker.successes;
+        let is_covered = generation.is_some();
+        let mut journal = Journal::new(journal, generation);
+        let file = match &file {
+            None => None,
+            Some((path, fsync)) => {
+                let (file, keys, is_complete) = JournalFile::open(path, *fsync)?;
+                journal.restore(Arc::clone(&file), &keys, is_complete);
+                if !keys.is_empty() || !is_complete {
+                    log::journal_found(&path.display().to_string(), keys.len(), is_complete, is_covered);
+                }
+                Some(file)
+            }
+        };
+        Ok(FallbackBackend::assemble(Shared::new(Parts {
+            primary,
+            secondary,
+            settings,
+            breaker: Breaker::new(breaker)?,
+            timer: timer.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            random: seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            journal,
+            file,
+        })))
+    }
+
+    fn check(&self) -> Result<()> {
         if self.settings.deadline.is_zero() {
             return Err(Error::config("deadline", "is zero; give the time that a call to the primary may take"));
+        }
+        if self.slow_call.is_some_and(|limit| limit.is_zero()) {
+            return Err(Error::config("slow_call", "is zero; give the time from which on a call is slow"));
+        }
+        if self.settings.max_calls == 0 {
+            return Err(Error::config("max_calls", "is 0; give at least 1, or the primary is never asked"));
         }
         if self.settings.outage_ttl.is_zero() {
             return Err(Error::config("outage_ttl", "is zero; give the time that the secondary may keep a value"));
         }
-        if self.settings.journal_keys == 0 {
+        if self.journal.keys == 0 {
             return Err(Error::config("journal_keys", "is 0; give at least 1, or removals are lost in an outage"));
         }
-        let breaker = Breaker::new(self.breaker)?;
-        let timer = self.timer.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Ok(FallbackBackend::assemble(Shared::new(self.primary, self.secondary, self.settings, breaker, timer, random)))
+        if self.journal.bytes < 1024 {
+            let message = format!("is {}; give at least 1,024, so that a key of any length fits", self.journal.bytes);
+            return Err(Error::config("journal_bytes", message));
+        }
+        self.breaker.check()
     }
 }
 

@@ -1,11 +1,15 @@
 //! Calls to the primary: within the deadline, with a verdict for the breaker, and with a memory of what was left undone.
 
-use std::{borrow::Cow, future::Future, sync::Arc};
+use std::{
+    borrow::Cow,
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::future::BoxFuture;
 use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
-use crate::{Ticket, shared::Shared, stats::count};
+use crate::{Ticket, local::away, shared::Shared, stats::count};
 
 /// What came of a call to the primary.
 #[derive(Debug)]
@@ -53,47 +57,62 @@ pub(crate) fn is_absence(error: &Error) -> bool {
     error.is_transient() || error.kind().is_backend_fault()
 }
 
+/// A call to the primary, as the breaker and the journal see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) ticket: Ticket,
+    pub(crate) operation: &'static str,
+    /// Keys whose removal is remembered if the call is given up.
+    pub(crate) remember: &'a [Key],
+    /// Whether the time that it takes says something about the backend: not where it grows with what was asked for.
+    pub(crate) is_timed: bool,
+}
+
 /// A call whose answer is awaited. Dropped before that, what it did is unknown.
 struct InFlight<'a> {
     shared: &'a Arc<Shared>,
-    ticket: Ticket,
+    asking: Asking<'a>,
     began: Tick,
-    remember: &'a [Key],
-    operation: &'static str,
     answered: bool,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.answered {
             return;
         }
-        for key in self.remember {
+        for key in self.asking.remember {
             self.shared.remember(key);
         }
         // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have.
         let waited = self.shared.timer.now_precise().since(self.began);
         if waited >= self.shared.settings.deadline.mul_f64(0.8) {
-            let error = Error::new(ErrorKind::Timeout, self.operation, "the caller gave up near the deadline");
-            self.shared.failed(self.ticket, &error);
+            let error = Error::new(ErrorKind::Timeout, self.asking.operation, "the caller gave up near the deadline");
+            self.shared.failed(self.asking.ticket, &error);
         }
     }
 }
 
 impl Shared {
     /// Waits for the primary until the deadline, and tells the breaker. `fault` finds the error that speaks of the
-    /// backend's health in an answer. When the future is dropped, the keys in `remember` are.
+    /// backend's health in an answer. When the future is dropped, the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,
-        ticket: Ticket,
-        operation: &'static str,
-        remember: &[Key],
+        asking: Asking<'_>,
         call: impl Future<Output = T>,
         fault: impl FnOnce(&T) -> Option<Error>,
     ) -> Result<T> {
+        let Asking { ticket, operation, is_timed, .. } = asking;
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_calls {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            count(&self.counters.overloaded);
+            let message = format!("{} calls are under way already (`max_calls`)", self.settings.max_calls);
+            return Err(Error::new(ErrorKind::Overloaded, operation, message));
+        }
         count(&self.counters.calls);
         let began = self.timer.now_precise();
-        let mut flight = InFlight { shared: self, ticket, began, remember, operation, answered: false };
+        let mut flight = InFlight { shared: self, asking, began, answered: false };
         let answer = self.timer.within(self.settings.deadline, call).await.ok_or_else(|| {
             let message = format!("no answer from {} within {:?}", self.primary.name(), self.settings.deadline);
             Error::new(ErrorKind::Timeout, operation, message)
@@ -102,7 +121,7 @@ impl Shared {
         match &answer {
             Ok(answer) => match fault(answer) {
                 Some(error) => self.failed(ticket, &error),
-                None => self.succeeded(ticket),
+                None => self.succeeded(ticket, operation, is_timed.then_some(began)),
             },
             Err(error) => self.failed(ticket, error),
         }
@@ -140,6 +159,9 @@ impl Shared {
                 self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
             });
         }
+        if remember != Remember::Never && attempts.iter().any(|attempt| matches!(attempt, Attempt::Away { .. })) {
+            self.saved().await;
+        }
         attempts
     }
 
@@ -155,7 +177,8 @@ impl Shared {
             Remember::Never => Vec::new(),
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
-        let answer = self.guarded(ticket, operation, &keys, call(&*self.primary, items), |answers: &Each<T>| {
+        let asking = Asking { ticket, operation, remember: &keys, is_timed: items.len() == 1 };
+        let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
             let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
             let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
             faults().next().filter(|_| all).cloned()
@@ -169,7 +192,9 @@ impl Shared {
     fn judge<T>(self: &Arc<Self>, key: &Key, remember: Remember, answer: Result<T>) -> Attempt<T> {
         match answer {
             Err(error) if is_absence(&error) => {
-                let lost = remember != Remember::Never && !self.remember(key);
+                // A server that takes no writes answers a PING. It is asked again once it takes this removal.
+                let remembers = remember != Remember::Never || error.kind() == ErrorKind::ReadOnly;
+                let lost = remembers && !self.remember(key);
                 Attempt::Away { error: Some(error), lost }
             }
             answer => Attempt::Answer(answer),
@@ -185,13 +210,34 @@ impl Shared {
         call: impl Future<Output = Result<T>>,
     ) -> Attempt<T> {
         let route = self.route(std::iter::once(key));
-        let Some(ticket) = route.ticket.filter(|_| !route.is_away(0)) else {
-            let lost = remember == Remember::Always && !self.remember(key);
-            return Attempt::Away { error: None, lost };
+        let attempt = match route.ticket.filter(|_| !route.is_away(0)) {
+            Some(ticket) => {
+                let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
+                let asking = Asking { ticket, operation, remember: keys, is_timed: true };
+                let answer = self.guarded(asking, call, fault_of).await;
+                self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
+            }
+            None => {
+                let lost = remember == Remember::Always && !self.remember(key);
+                Attempt::Away { error: None, lost }
+            }
         };
-        let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
-        let answer = self.guarded(ticket, operation, keys, call, fault_of).await;
-        self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
+        if remember != Remember::Never && matches!(attempt, Attempt::Away { .. }) {
+            self.saved().await;
+        }
+        attempt
+    }
+
+    /// Asks the primary about itself; an error at once while it is away.
+    pub(crate) async fn about<T>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        is_timed: bool,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let Some(ticket) = self.route(std::iter::empty()).ticket else { return Err(away(operation)) };
+        let asking = Asking { ticket, operation, remember: &[], is_timed };
+        self.guarded(asking, call, fault_of).await?
     }
 }
 

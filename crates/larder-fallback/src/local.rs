@@ -8,6 +8,7 @@ use larder_core::{Backend, Each, Error, ErrorKind, Expiry, Key, Pattern, Result,
 use crate::{
     call::{Attempt, Item},
     shared::Shared,
+    stats::count,
 };
 
 impl Shared {
@@ -45,10 +46,18 @@ impl Shared {
         for (item, attempt) in items.iter().zip(attempts) {
             all.push(match attempt {
                 Attempt::Answer(answer) => answer,
-                Attempt::Away { .. } if away.next() == Some(true) => {
-                    answers.next().unwrap_or_else(|| Err(away_error("fallback", item.key())))
+                Attempt::Away { error, .. } => {
+                    let was_asked = error.is_some();
+                    let answer = if away.next() == Some(true) {
+                        answers.next().unwrap_or_else(|| Err(away_error("fallback", item.key())))
+                    } else {
+                        absent(item, error)
+                    };
+                    if was_asked && answer.is_ok() {
+                        count(&self.counters.hidden);
+                    }
+                    answer
                 }
-                Attempt::Away { error, .. } => absent(item, error),
             });
         }
         all

@@ -14,6 +14,7 @@ use crate::{
     call::{Attempt, Remember, fault_of},
     local::{away, away_error},
     shared::Shared,
+    stats::count,
 };
 
 impl Scan for FallbackBackend {
@@ -79,6 +80,9 @@ impl Atomic for FallbackBackend {
                     return Err(error.unwrap_or_else(|| away_error("get_or_set", key)));
                 }
                 let local = self.shared.local_atomic("get_or_set")?;
+                if error.is_some() {
+                    count(&self.shared.counters.hidden);
+                }
                 local.get_or_set(&self.shared.local_key(epoch, key), value, self.shared.bounded(ttl)).await
             }
         }
@@ -212,15 +216,13 @@ impl Inspect for FallbackBackend {
     async fn server_figures(&self) -> Result<ServerFigures> {
         let shared: &Arc<Shared> = &self.shared;
         let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("server_figures", "primary"))?;
-        let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("server_figures")) };
-        shared.guarded(ticket, "server_figures", &[], power.server_figures(), fault_of).await?
+        shared.about("server_figures", false, power.server_figures()).await
     }
 
     async fn settings(&self) -> Result<ServerSettings> {
         let shared: &Arc<Shared> = &self.shared;
         let power = shared.primary.as_inspect().ok_or_else(|| Error::unsupported("settings", "primary"))?;
-        let Some(ticket) = shared.route(std::iter::empty()).ticket else { return Err(away("settings")) };
-        shared.guarded(ticket, "settings", &[], power.settings(), fault_of).await?
+        shared.about("settings", false, power.settings()).await
     }
 
     /// The primary's. An error while it is away.

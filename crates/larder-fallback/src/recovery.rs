@@ -3,7 +3,7 @@
 //! It runs while there is something to do, and holds no strong reference while it waits, so that a dropped fallback ends it.
 //! If its runtime goes away, the next call starts it in its own.
 //!
-//! The order of closing: PING; remembered removals; then, under the lock that appending takes, the breaker closes and the
+//! The order of closing: PING; the generation, if the journal was overflown; remembered removals; then, under the lock that appending takes, the breaker closes and the
 //! secondary's epoch moves on. Removals that are remembered meanwhile are replayed in further rounds; those that are left
 //! keep their keys away from the primary after the breaker has closed.
 
@@ -12,12 +12,13 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Error, ErrorKind, Key, Result, Tick};
+use larder_core::{Each, Error, ErrorKind, Key, Result, Tick};
 use tokio::task::AbortHandle;
 
 use crate::{
     BreakerState,
     call::{fault_of, is_absence},
+    log,
     shared::Shared,
     stats::count,
 };
@@ -27,6 +28,12 @@ const BATCH: usize = 256;
 
 /// Rounds of replay before the breaker closes with what is left.
 const ROUNDS: u32 = 8;
+
+/// Between two probes of which several must be answered.
+const PROBE_GAP: Duration = Duration::from_millis(50);
+
+/// How much longer than a call the removal of a batch may take.
+const PATIENCE: u32 = 10;
 
 /// The pauses between two replays while the breaker is closed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -62,11 +69,15 @@ async fn run(weak: Weak<Shared>) {
             }
             Step::Probe => shared.probe().await,
             Step::Replay => {
-                if shared.replay_all().await.is_err() || shared.stats().journal > 0 {
+                let before = shared.stats();
+                let outcome = shared.replay_all().await;
+                let after = shared.stats();
+                if after.replayed > before.replayed {
+                    pause = FIRST_PAUSE;
+                }
+                if outcome.is_err() || after.journal > 0 || after.overflown {
                     replay_at = shared.timer.now_precise() + pause;
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-                } else {
-                    pause = FIRST_PAUSE;
                 }
             }
             Step::Purge => {
@@ -103,27 +114,42 @@ impl Shared {
     }
 
     async fn probe(self: &Arc<Self>) {
-        count(&self.counters.probes);
-        let pong = self.timely("ping", self.primary.ping()).await;
-        let verdict = match pong.and_then(std::convert::identity) {
-            // An error that does not speak of its health is an answer.
-            Err(error) if fault_of::<()>(&Err(error.clone())).is_none() => self.replay_and_close().await,
-            Err(error) => Err(error),
+        let verdict = match self.signs_of_life().await {
             Ok(()) => self.replay_and_close().await,
+            Err(error) => Err(error),
         };
         if let Err(error) = verdict {
             let now = self.timer.now_precise();
             self.change(Some(&error), |gate| {
+                gate.last_fault = Some((now, error.clone()));
                 let chance = gate.random.f64();
                 gate.breaker.probe_failed(now, chance);
             });
         }
     }
 
+    /// As many answers to a PING as it takes. One that comes late is none: the next calls would take as long.
+    async fn signs_of_life(&self) -> Result<()> {
+        for probe in 0..self.settings.successes {
+            if probe > 0 {
+                self.timer.sleep(PROBE_GAP).await;
+            }
+            count(&self.counters.probes);
+            let limit = self.settings.deadline.min(self.settings.slow_call);
+            let pong = self.timely("ping", limit, self.primary.ping()).await?;
+            // An error that does not speak of its health is an answer.
+            if let Some(error) = fault_of(&pong) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     async fn replay_and_close(self: &Arc<Self>) -> Result<()> {
         let mut from = 0;
         for round in 1..=ROUNDS {
             let to = self.change(None, |gate| gate.journal.latest());
+            self.remove_generation().await?;
             self.replay(from, to).await?;
             let closed = self.change(None, |gate| {
                 let done = gate.journal.latest() == to || round == ROUNDS;
@@ -138,8 +164,35 @@ impl Shared {
     }
 
     async fn replay_all(self: &Arc<Self>) -> Result<()> {
+        self.remove_generation().await?;
         let to = self.change(None, |gate| gate.journal.latest());
         self.replay(0, to).await
+    }
+
+    /// Removes the generation, if there were removals that found no room: it covers them.
+    async fn remove_generation(self: &Arc<Self>) -> Result<()> {
+        let Some((generation, number)) = self.change(None, |gate| gate.journal.overflow()) else { return Ok(()) };
+        let answers = self.remove(std::slice::from_ref(&generation)).await?;
+        if let Some(answer) = answers.into_iter().next() {
+            answer?;
+            self.change(None, |gate| gate.journal.settle_overflow(number));
+            count(&self.counters.generations_removed);
+            log::generation_removed(self.primary.name());
+        }
+        Ok(())
+    }
+
+    /// Removes keys from the primary, and tells the other processes where that is possible.
+    async fn remove(&self, keys: &[Key]) -> Result<Each<bool>> {
+        let limit = self.settings.deadline.saturating_mul(PATIENCE);
+        match (&self.settings.announce, self.primary.as_bus()) {
+            (Some(announce), Some(bus)) => {
+                let message = (announce.message)(keys);
+                let call = bus.remove_and_publish(keys, &announce.channel, message);
+                self.timely("remove_and_publish", limit, call).await
+            }
+            _ => self.timely("delete_many", limit, self.primary.delete_many(keys)).await,
+        }
     }
 
     /// Removes remembered keys from the primary. Those that it refuses stay remembered; an error says that it is away.
@@ -149,7 +202,7 @@ impl Shared {
             let Some(last) = batch.last() else { return Ok(()) };
             from = last.1;
             let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
-            let answers = self.timely("delete_many", self.primary.delete_many(&keys)).await?;
+            let answers = self.remove(&keys).await?;
             let mut fault = None;
             let mut answered = false;
             for ((key, number), answer) in batch.iter().zip(answers) {
@@ -174,12 +227,12 @@ impl Shared {
         }
     }
 
-    async fn timely<T>(&self, operation: &'static str, call: impl Future<Output = T>) -> Result<T> {
+    async fn timely<T>(&self, operation: &'static str, limit: Duration, call: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             biased;
             answer = call => Ok(answer),
-            () = self.timer.sleep(self.settings.deadline) => {
-                let message = format!("no answer within {:?}", self.settings.deadline);
+            () = self.timer.sleep(limit) => {
+                let message = format!("no answer within {limit:?}");
                 Err(Error::new(ErrorKind::Timeout, operation, message))
             }
         }

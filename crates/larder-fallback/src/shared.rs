@@ -9,9 +9,8 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use larder_core::{Backend, Error, Key, Tick, Timer};
@@ -22,11 +21,13 @@ use tokio::{
 };
 
 use crate::{
-    Breaker, BreakerState, FallbackStats, Ticket,
+    Breaker, BreakerState, FallbackStats, FileState, Ticket,
     builder::Settings,
     journal::Journal,
-    recovery,
+    journal_file::JournalFile,
+    log, recovery,
     stats::{Counters, count, read},
+    verdict::Refusal,
 };
 
 /// Everything that changes.
@@ -41,10 +42,17 @@ pub(crate) struct Gate {
     /// The recovery task, while it has something to do.
     pub(crate) recovery: Option<AbortHandle>,
     pub(crate) random: fastrand::Rng,
+    pub(crate) last_fault: Option<(Tick, Error)>,
+    pub(crate) refusal: Option<Refusal>,
     away_since: Tick,
 }
 
 impl Gate {
+    /// Lets a call through, unless no key may be read.
+    fn admit(&self) -> Option<Ticket> {
+        self.breaker.admit().filter(|_| !self.journal.is_overflown())
+    }
+
     pub(crate) fn is_away(&self, key: &Key) -> bool {
         !self.breaker.state().lets_calls_through() || self.journal.holds(key)
     }
@@ -67,10 +75,29 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     /// Tells this fallback's keys from those of others in the same secondary.
     pub(crate) instance: u64,
+    /// Calls that the primary has not answered yet.
+    pub(crate) in_flight: AtomicUsize,
+    /// Good calls that the breaker has not been told of.
+    pub(crate) untold: AtomicU32,
+    /// Whether writes were refused of late.
+    pub(crate) refuses_writes: AtomicBool,
+    file: Option<Arc<JournalFile>>,
     gate: Mutex<Gate>,
     /// While nothing is wrong: the breaker's generation plus one. Else 0.
-    calm: AtomicU64,
+    pub(crate) calm: AtomicU64,
     state: watch::Sender<BreakerState>,
+}
+
+/// What a fallback is made of.
+pub(crate) struct Parts {
+    pub(crate) primary: Arc<dyn Backend>,
+    pub(crate) secondary: Arc<dyn Backend>,
+    pub(crate) settings: Settings,
+    pub(crate) breaker: Breaker,
+    pub(crate) timer: Arc<dyn Timer>,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) journal: Journal,
+    pub(crate) file: Option<Arc<JournalFile>>,
 }
 
 /// Where the keys of a call are to be found.
@@ -88,22 +115,18 @@ impl Route {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        primary: Arc<dyn Backend>,
-        secondary: Arc<dyn Backend>,
-        settings: Settings,
-        breaker: Breaker,
-        timer: Arc<dyn Timer>,
-        random: fastrand::Rng,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { primary, secondary, settings, breaker, timer, random, journal, file } = parts;
         let gate = Gate {
             breaker,
-            journal: Journal::new(settings.journal_keys),
+            journal,
             epoch: 0,
             unpurged: false,
             used: false,
             recovery: None,
             random,
+            last_fault: None,
+            refusal: None,
             away_since: timer.now(),
         };
         let shared = Self {
@@ -114,6 +137,10 @@ impl Shared {
             counters: Counters::default(),
             wake: Arc::new(Notify::new()),
             instance: fastrand::u64(..),
+            in_flight: AtomicUsize::new(0),
+            untold: AtomicU32::new(0),
+            refuses_writes: AtomicBool::new(false),
+            file,
             gate: Mutex::new(gate),
             calm: AtomicU64::new(0),
             state: watch::Sender::new(BreakerState::Closed),
@@ -126,10 +153,11 @@ impl Shared {
     /// Changes the gate, and does what follows from it: the epoch, the subscribers, the log, the recovery task.
     pub(crate) fn change<R>(self: &Arc<Self>, cause: Option<&Error>, act: impl FnOnce(&mut Gate) -> R) -> R {
         let mut gate = self.gate.lock();
-        let (before, remembered) = (gate.breaker.state(), gate.journal.len());
+        let (before, remembered, was_full) = (gate.breaker.state(), gate.journal.len(), gate.journal.is_overflown());
         let answer = act(&mut gate);
         let after = gate.breaker.state();
-        let back = !before.lets_calls_through() || gate.journal.len() < remembered;
+        let is_full = gate.journal.is_overflown();
+        let back = !before.lets_calls_through() || gate.journal.len() < remembered || was_full && !is_full;
         if back && after.lets_calls_through() && gate.used {
             gate.epoch += 1;
             gate.used = false;
@@ -145,50 +173,26 @@ impl Shared {
             gate.recovery = recovery::spawn(self);
         }
         if before != after {
+            self.untold.store(0, Ordering::Relaxed);
             self.state.send_replace(after);
         }
-        let remembered = gate.journal.len();
+        let journal = gate.journal.len();
         drop(gate);
         if before != after {
             // Whoever waits for the old state's pause must look again.
             self.wake.notify_one();
-            self.log(before, after, lasted, remembered, cause);
+            log::state(&log::Change { backend: self.primary.name(), before, after, lasted, journal, cause });
+        }
+        if is_full && !was_full {
+            self.wake.notify_one();
+            log::overflown(self.primary.name(), journal);
         }
         answer
     }
 
     fn publish_calm(&self, gate: &Gate) {
-        let ticket = gate.breaker.admit().filter(|_| gate.breaker.is_calm() && !gate.needs_recovery());
+        let ticket = gate.admit().filter(|_| gate.breaker.is_calm() && !gate.needs_recovery());
         self.calm.store(ticket.map_or(0, |ticket| ticket.0 + 1), Ordering::Release);
-    }
-
-    fn log(&self, before: BreakerState, state: BreakerState, lasted: Duration, journal: usize, cause: Option<&Error>) {
-        let backend = self.primary.name();
-        match state {
-            BreakerState::Open if !before.lets_calls_through() => {
-                tracing::debug!(target: "larder", backend, "the backend is still away");
-            }
-            BreakerState::Open => {
-                let error = cause.map(tracing::field::display);
-                tracing::warn!(
-                    target: "larder",
-                    backend,
-                    error,
-                    "the backend is away: values come from the fallback, removals are remembered; check that its server \
-                     runs, can be reached and has memory left"
-                );
-            }
-            BreakerState::HalfOpen => {
-                tracing::debug!(target: "larder", backend, "asking the backend for a sign of life");
-            }
-            BreakerState::Closed => {
-                tracing::info!(target: "larder", backend, ?lasted, journal, "the backend is back");
-            }
-            BreakerState::ForcedOpen | BreakerState::ForcedClosed => {
-                let state = state.as_str();
-                tracing::warn!(target: "larder", backend, state, "the breaker was set by hand; `auto` takes it back");
-            }
-        }
     }
 
     pub(crate) fn route<'k>(self: &Arc<Self>, keys: impl ExactSizeIterator<Item = &'k Key>) -> Route {
@@ -198,7 +202,7 @@ impl Shared {
         }
         // Through `change`, so that a recovery task that went down with its runtime is started again.
         let route = self.change(None, |gate| {
-            let ticket = gate.breaker.admit();
+            let ticket = gate.admit();
             let holds = ticket.is_some() && !gate.journal.is_empty();
             let away = if holds { keys.map(|key| gate.journal.holds(key)).collect() } else { Vec::new() };
             Route { ticket, away }
@@ -222,21 +226,22 @@ impl Shared {
         self.change(None, |gate| gate.journal.append(key))
     }
 
-    pub(crate) fn succeeded(self: &Arc<Self>, ticket: Ticket) {
-        if self.calm.load(Ordering::Acquire) != ticket.0 + 1 {
-            self.change(None, |gate| gate.breaker.succeeded(ticket));
-        }
+    /// The next probe is due now.
+    pub(crate) fn nudge(self: &Arc<Self>) {
+        let now = self.timer.now_precise();
+        self.change(None, |gate| gate.breaker.nudge(now));
+        self.wake.notify_one();
     }
 
-    pub(crate) fn failed(self: &Arc<Self>, ticket: Ticket, error: &Error) {
-        count(&self.counters.failures);
-        let now = self.timer.now_precise();
-        let opened = self.change(Some(error), |gate| {
-            let chance = gate.random.f64();
-            gate.breaker.failed(ticket, now, chance)
-        });
-        if opened {
-            count(&self.counters.opened);
+    /// Waits until the journal's file, if there is one, holds what is remembered; for the deadline at most, since the journal
+    /// in memory does not depend on it.
+    pub(crate) async fn saved(&self) {
+        if let Some(file) = &self.file {
+            tokio::select! {
+                biased;
+                () = file.written() => {}
+                () = self.timer.sleep(self.settings.deadline) => {}
+            }
         }
     }
 
@@ -246,13 +251,41 @@ impl Shared {
             state: gate.breaker.state(),
             calls: read(&self.counters.calls),
             failures: read(&self.counters.failures),
+            faults: self.counters.faults(),
+            hidden: read(&self.counters.hidden),
+            slow: read(&self.counters.slow),
+            overloaded: read(&self.counters.overloaded),
             short_circuited: read(&self.counters.short_circuited),
             opened: read(&self.counters.opened),
             probes: read(&self.counters.probes),
             journal: gate.journal.len(),
+            journal_bytes: gate.journal.bytes(),
+            overflown: gate.journal.is_overflown(),
             replayed: read(&self.counters.replayed),
             lost: gate.journal.lost(),
+            generations_removed: read(&self.counters.generations_removed),
+            file: self
+                .file
+                .as_ref()
+                .map_or(FileState::None, |file| if file.is_failing() { FileState::Failing } else { FileState::Sound }),
+            file_errors: self.file.as_ref().map_or(0, |file| file.errors()),
         }
+    }
+
+    /// The last fault of the primary, and when it was.
+    pub(crate) fn last_fault(&self) -> Option<(Tick, Error)> {
+        self.gate.lock().last_fault.clone()
+    }
+
+    /// Since when the primary is not asked.
+    pub(crate) fn away_since(&self) -> Option<Tick> {
+        let gate = self.gate.lock();
+        (!gate.breaker.state().lets_calls_through()).then_some(gate.away_since)
+    }
+
+    /// Since when writes are refused.
+    pub(crate) fn refused_since(&self) -> Option<Tick> {
+        self.gate.lock().refusal.map(|refusal| refusal.since)
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<BreakerState> {

@@ -38,7 +38,7 @@
 extern crate self as larder;
 
 #[doc(hidden)]
-#[path = "private.rs"]
+#[path = "private/mod.rs"]
 pub mod __private;
 mod batch;
 mod builder;

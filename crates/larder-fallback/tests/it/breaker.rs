@@ -34,11 +34,12 @@ fn it_opens_after_three_faults_in_a_row() {
 fn an_answer_between_two_faults_begins_the_row_anew() {
     let mut breaker = breaker();
     let ticket = breaker.admit().unwrap();
-    for _ in 0..10 {
+    // Fewer calls than it takes for their share to say something.
+    for _ in 0..6 {
         assert!(!breaker.failed(ticket, START, 1.0));
         assert!(!breaker.failed(ticket, START, 1.0));
         assert!(!breaker.is_calm());
-        breaker.succeeded(ticket);
+        breaker.succeeded(ticket, START);
         assert!(breaker.is_calm());
     }
 }
@@ -113,7 +114,7 @@ fn a_call_from_before_the_last_change_says_nothing() {
     assert!(breaker.is_calm());
     let ticket = breaker.admit().unwrap();
     breaker.failed(ticket, due, 1.0);
-    breaker.succeeded(early);
+    breaker.succeeded(early, due);
     assert!(!breaker.is_calm());
 }
 
@@ -158,4 +159,114 @@ fn wrong_settings_are_named() {
     assert!(named(&|settings| settings.window = Duration::ZERO).contains("`window`"));
     assert!(named(&|settings| settings.first_pause = Duration::ZERO).contains("`first_pause`"));
     assert!(named(&|settings| settings.longest_pause = MILLISECOND).contains("`longest_pause`"));
+    assert!(named(&|settings| settings.minimum_calls = 0).contains("`minimum_calls`"));
+    assert!(named(&|settings| settings.window_calls = 1).contains("`window_calls`"));
+    assert!(named(&|settings| settings.failure_percent = 0).contains("`failure_percent`"));
+    assert!(named(&|settings| settings.slow_percent = 101).contains("`slow_percent`"));
+    assert!(named(&|settings| settings.successes = 0).contains("`successes`"));
+}
+
+#[test]
+fn half_of_the_calls_failing_opens_it_though_others_are_answered_in_between() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    let mut calls = 0;
+    while !breaker.failed(ticket, START, 1.0) {
+        breaker.succeeded(ticket, START);
+        calls += 2;
+        assert!(calls < 100, "it does not open");
+    }
+    assert_eq!(calls + 1, 21);
+}
+
+#[test]
+fn a_third_of_the_calls_failing_does_not() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    for step in 0..1000 {
+        assert!(!breaker.failed(ticket, START + MILLISECOND * step, 1.0));
+        breaker.succeeded(ticket, START + MILLISECOND * step);
+        breaker.succeeded_calmly(1, START + MILLISECOND * step);
+    }
+}
+
+#[test]
+fn a_million_good_calls_do_not_hide_that_it_fails_now() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    for _ in 0..1000 {
+        breaker.succeeded_calmly(1000, START);
+    }
+    let mut faults = 1;
+    while !breaker.failed(ticket, START, 1.0) {
+        breaker.succeeded(ticket, START);
+        faults += 1;
+        assert!(faults <= 1000, "it does not open");
+    }
+}
+
+#[test]
+fn faults_leave_the_window_with_time() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    for _ in 0..9 {
+        assert!(!breaker.failed(ticket, START, 1.0));
+        breaker.succeeded(ticket, START);
+    }
+    let later = START + SECOND * 10;
+    breaker.succeeded_calmly(10, later);
+    for _ in 0..5 {
+        assert!(!breaker.failed(ticket, later, 1.0));
+        breaker.succeeded(ticket, later);
+    }
+}
+
+#[test]
+fn slow_calls_open_it_once_nearly_all_of_them_are() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    for _ in 0..250 {
+        for _ in 0..3 {
+            assert!(!breaker.slow(ticket, START, 1.0));
+        }
+        breaker.succeeded(ticket, START);
+    }
+    let mut slow = 1;
+    while !breaker.slow(ticket, START, 1.0) {
+        slow += 1;
+        assert!(slow < 1000, "it does not open");
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
+fn few_calls_say_nothing() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    assert!((0..19).all(|_| !breaker.slow(ticket, START, 1.0)));
+    assert!(breaker.slow(ticket, START, 1.0));
+}
+
+#[test]
+fn a_nudge_ends_the_pause_and_no_more() {
+    let mut breaker = breaker();
+    breaker.nudge(START);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    open(&mut breaker, START);
+    breaker.nudge(START + MILLISECOND);
+    assert_eq!(breaker.probe_due(), Some(START + MILLISECOND));
+    assert!(breaker.begin_probe(START + MILLISECOND));
+    breaker.probe_failed(START + MILLISECOND, 1.0);
+    assert_eq!(breaker.probe_due(), Some(START + MILLISECOND * 501));
+}
+
+#[test]
+fn what_the_backend_says_of_itself_opens_it_at_once() {
+    let mut breaker = breaker();
+    let ticket = breaker.admit().unwrap();
+    assert!(breaker.open_now(ticket, START, 1.0));
+    assert!(!breaker.open_now(ticket, START, 1.0));
+    assert_eq!(breaker.state(), BreakerState::Open);
+    breaker.force_closed();
+    assert!(!breaker.open_now(breaker.admit().unwrap(), START, 1.0));
 }

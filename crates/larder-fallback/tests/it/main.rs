@@ -3,6 +3,9 @@
 mod breaker;
 mod cancelled;
 mod conformance;
+mod faults;
+mod journal;
+mod journal_file;
 mod outage;
 mod powers;
 mod recovery;

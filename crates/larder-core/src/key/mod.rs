@@ -1,0 +1,194 @@
+//! Keys: one canonical text for the near tier, the remote tier, the bus and the command line.
+//!
+//! A key is `namespace:region:key`. A `&str` is a *path*: its `:` separate parts. A tuple, an integer or an argument
+//! interpolated into a key template is made of *parts*, in which `:` is escaped too, so that `("a:b", "c")` and
+//! `("a", "b:c")` differ and user input never acts as a separator or a pattern.
+//!
+//! Escaped, as `%` and two upper-case hexadecimal digits per byte: `* ? [ ] { } \ %`, white space and control characters.
+//! A `%` followed by anything else never comes from user input; Larder marks its own keys with it.
+//!
+//! A key of more than [`MAX_KEY_BYTES`] keeps its head and ends in `%~` and the 128-bit XXH3 digest of the whole text.
+
+mod buffer;
+mod parts;
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+pub(crate) use self::buffer::needs_escape;
+pub use self::buffer::{KeyBuf, MAX_KEY_BYTES};
+
+/// An owned canonical key. Cheap to clone; compares, hashes and displays as its text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// A key without a namespace, for using a backend by itself.
+    #[must_use]
+    pub fn new<K: ToKey + ?Sized>(key: &K) -> Self {
+        KeyBuf::render("", key).to_key()
+    }
+
+    /// A key behind a canonical prefix, `""` or ending in `:`.
+    #[must_use]
+    pub fn with_prefix<K: ToKey + ?Sized>(prefix: &str, key: &K) -> Self {
+        KeyBuf::render(prefix, key).to_key()
+    }
+
+    /// Text that is canonical already: it came from a scan, a message, or a person who copied it from one. It is
+    /// taken as it is, whatever it contains, since other programs may have written keys that Larder would not.
+    #[must_use]
+    pub fn from_canonical(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The canonical text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The canonical text, shared.
+    #[must_use]
+    pub fn as_arc(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key of another program may hold control characters, which must not reach a terminal or a log.
+        for character in self.0.chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                fmt::Write::write_char(f, character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", &*self.0)
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What can be passed where a key is asked for: a path (`&str`, `String`), a number, or a tuple of parts.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be used as a cache key",
+    label = "not a key",
+    note = "keys are strings, integers, tuples of parts, `key!(\"user:{{id}}\")`, or types that derive `KeyPart`"
+)]
+pub trait ToKey {
+    /// Appends the key. Two different keys must append different text.
+    fn write_key(&self, out: &mut KeyBuf);
+}
+
+/// One part of a key, between two separators: an argument of a cached function, a field of a tuple.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a cache key",
+    label = "no `KeyPart` for this argument",
+    note = "derive it (`#[derive(KeyPart)]`), leave the argument out of the key (`skip(name)`), or give a `key = \"..\"`"
+)]
+pub trait KeyPart {
+    /// Whether a value may be rendered as the absence of one; `Option` uses it to keep `Some(None)` and `None` apart.
+    const NULLABLE: bool = false;
+
+    /// Appends the part, escaped. Two different values of a type must append different text, and none may append a `:`.
+    fn write_part(&self, out: &mut KeyBuf);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{buffer::DIGEST_BYTES, *};
+
+    fn text<K: ToKey + ?Sized>(key: &K) -> String {
+        Key::new(key).as_str().to_owned()
+    }
+
+    #[test]
+    fn a_path_keeps_its_separators_and_a_part_does_not() {
+        assert_eq!(text("user:7"), "user:7");
+        assert_eq!(text(&("user:7", 3)), "user%3A7:3");
+        assert_ne!(text(&("a:b", "c")), text(&("a", "b:c")));
+    }
+
+    #[test]
+    fn everything_special_is_escaped() {
+        assert_eq!(text("a*?[]{}\\% \n\u{a0}é"), "a%2A%3F%5B%5D%7B%7D%5C%25%20%0A%C2%A0é");
+    }
+
+    #[test]
+    fn absent_and_present_parts_differ_at_every_depth() {
+        let none: Option<Option<&str>> = None;
+        assert_eq!(text(&(none, 1)), "%n:1");
+        assert_eq!(text(&(Some(None::<&str>), 1)), "%s%n:1");
+        assert_eq!(text(&(Some(Some("%n")), 1)), "%s%25n:1");
+        assert_eq!(text(&(Some(5), 1)), "5:1");
+    }
+
+    #[test]
+    fn lists_cannot_be_confused_with_their_elements() {
+        assert_ne!(text(&(vec!["a,b"],)), text(&(vec!["a", "b"],)));
+        assert_ne!(text(&(vec!["a"],)), text(&("a",)));
+    }
+
+    #[test]
+    fn a_long_key_keeps_its_head_and_ends_in_a_digest_of_all_of_it() {
+        let long = "x".repeat(2000);
+        let key = Key::with_prefix("shop:", &long);
+        assert_eq!(key.as_str().len(), MAX_KEY_BYTES);
+        assert!(key.as_str().starts_with("shop:xxx"));
+        assert!(key.as_str()[MAX_KEY_BYTES - DIGEST_BYTES..].starts_with("%~"));
+        let other = Key::with_prefix("shop:", &format!("{long}y"));
+        assert_ne!(key, other);
+        assert_eq!(Key::with_prefix("", &"y".repeat(512)).as_str(), "y".repeat(512));
+    }
+
+    #[test]
+    fn a_long_key_is_never_cut_within_an_escape() {
+        for shift in 0..6 {
+            let key = Key::new(&format!("{}{}", "a".repeat(shift), "*é".repeat(300)));
+            let head = key.as_str().split("%~").next().unwrap();
+            for escape in head.split('%').skip(1) {
+                assert!(escape.len() >= 2 && escape.is_char_boundary(2), "{head}");
+                assert_eq!(&escape[..2], "2A");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn different_pairs_of_parts_give_different_keys(a in ".{0,6}", b in ".{0,6}", c in ".{0,6}", d in ".{0,6}") {
+            prop_assert_eq!((&a, &b) == (&c, &d), text(&(a.as_str(), b.as_str())) == text(&(c.as_str(), d.as_str())));
+        }
+
+        #[test]
+        fn chunks_of_text_make_the_same_digest_as_the_whole(parts in proptest::collection::vec("[a-zé]{0,90}", 1..20)) {
+            let whole = parts.concat();
+            let mut pieces = KeyBuf::new();
+            for part in &parts {
+                pieces.path(part);
+            }
+            pieces.finish();
+            let at_once = KeyBuf::render("", &whole);
+            prop_assert_eq!(pieces.as_str(), at_once.as_str());
+            prop_assert!(pieces.as_str().len() <= MAX_KEY_BYTES);
+        }
+    }
+}
