@@ -1,6 +1,8 @@
 //! Tests of what crosses crates: whole caches on real Redis servers, in one process and in several.
 
 mod coherence;
+#[cfg(unix)]
+mod coherence_torture;
 mod globs;
 mod outage;
 mod pages;
