@@ -4,17 +4,15 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use larder_redis::{RedisBackend, RedisConfig};
 use larder_testing::{FaultProxy, ProxyMode, RedisServer};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
-    Counts, ELSEWHERE, Fault, Incident, KEYS, Options, REGION_KEYS, Report, Rule, Violation, names,
+    Counts, ELSEWHERE, Fault, Incident, Options, Report, Rule, Violation,
     process::Process,
     schedule::schedule,
     source::{Shared, now},
@@ -320,16 +318,13 @@ impl Driver {
 
     /// What a process finds that has nothing of its own.
     async fn look_into_redis(&mut self) -> Result<()> {
-        let config = RedisConfig::builder().url(self.server.url()).build()?;
-        let (_cache, regions) = worker::open(Arc::new(RedisBackend::new(config)?)).await?;
         let shared = Shared::open(&self.folder)?;
-        for key in 0..KEYS {
-            let began = now();
-            let region = &regions[(key / REGION_KEYS) as usize];
-            let Some(value) = region.try_get(&names::key(key)).skip_near().await? else { continue };
+        let began = now();
+        let millis = |at: u64| at.saturating_sub(self.began) / 1_000_000;
+        for (key, value) in (0..).zip(worker::stored(&self.server.url()).await?) {
+            let Some(value) = value else { continue };
             let expected = shared.source.version(key)?;
             if value.version != expected {
-                let millis = |at: u64| at.saturating_sub(self.began) / 1_000_000;
                 self.violations.push(Violation {
                     rule: Rule::Redis,
                     key,

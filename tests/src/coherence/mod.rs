@@ -37,7 +37,7 @@ mod writer;
 pub use drive::{Driver, Progress};
 pub use report::{Counts, Report, Violation};
 pub use schedule::{Fault, Incident, schedule};
-pub use split::Sabotage;
+pub use split::{Sabotage, SplitBackend};
 pub use worker::{Job, work};
 
 use std::{fmt, io, path::Path, time::Duration};

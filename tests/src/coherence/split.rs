@@ -30,7 +30,7 @@ pub enum Sabotage {
 
 /// Data over one backend, messages of others over another one.
 #[derive(Debug)]
-pub(super) struct SplitBackend {
+pub struct SplitBackend {
     data: RedisBackend,
     messages: RedisBackend,
     sabotage: Option<Sabotage>,
@@ -38,7 +38,9 @@ pub(super) struct SplitBackend {
 }
 
 impl SplitBackend {
-    pub(super) fn new(data: RedisBackend, messages: RedisBackend, sabotage: Option<Sabotage>) -> Self {
+    /// What is read, written and sent goes over `data`; what is heard comes over `messages`.
+    #[must_use]
+    pub fn new(data: RedisBackend, messages: RedisBackend, sabotage: Option<Sabotage>) -> Self {
         Self { data, messages, sabotage, losses: Arc::default() }
     }
 
