@@ -1,9 +1,13 @@
-//! Invalidations and writes that reach the near tiers of other processes over the bus.
+//! Invalidations and writes that reach the near tiers of other processes over the bus, and what becomes of those that do not.
+
+use std::{sync::Arc, time::Duration};
 
 use larder::{Cache, Status};
-use larder_testing::RedisServer;
+use larder_testing::{FaultProxy, ProxyMode, RedisServer};
+use larder_tests::coherence::SplitBackend;
+use tokio::sync::oneshot;
 
-use crate::{process, until};
+use crate::{DEADLINE, PATIENT, backend_at, hears_the_bus, process, until};
 
 /// Two processes, with these keys in both of their near tiers.
 async fn both_hold(server: &RedisServer, keys: &[(&str, &str)]) -> (Cache, Cache) {
@@ -113,4 +117,81 @@ async fn what_another_namespace_invalidates_is_nobody_elses_business() {
     one.invalidate().key("b").await.unwrap();
     assert!(holds(&one, "a").await && holds(&two, "a").await);
     assert!(one.try_get::<_, u32>("a").await.unwrap().is_some());
+}
+
+/// A cache that hears others through the proxy; what it reads and writes goes to the server itself. Without a bus its near
+/// entries live as long as with one: if one is gone, it did not just expire.
+async fn listener(server: &RedisServer, proxy: &FaultProxy) -> Cache {
+    let backend = SplitBackend::new(backend_at(&server.url()), backend_at(&server.url_at(proxy.port())), None);
+    let builder = Cache::builder().namespace("t").strategy(PATIENT).blind_ttl(Duration::from_secs(600));
+    let builder = builder.remote_command_deadline(DEADLINE).backend(Arc::new(backend));
+    let cache = builder.build().await.expect("the settings are valid");
+    hears_the_bus(&cache).await;
+    cache
+}
+
+async fn is_trusted(cache: &Cache) -> bool {
+    cache.health().await.remote.is_some_and(|remote| remote.bus_trusted)
+}
+
+/// Another process invalidates a key and a tag while the link of the messages is away. It returns.
+async fn the_bus_link_drops_and_returns(gap: ProxyMode) {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.expect("there is a free port");
+    let (one, two) = (process(&server).await, listener(&server, &proxy).await);
+    assert!(one.set("a", 1_u32).await && one.set("b", 1_u32).tag("x").await);
+
+    proxy.set(gap).await;
+    until("the loss is noticed", || async { !is_trusted(&two).await }).await;
+    for key in ["a", "b"] {
+        assert_eq!(two.get(key).await, Some(Arc::new(1_u32)));
+        assert!(holds(&two, key).await, "{key} is in the near tier during the gap");
+    }
+    // A load that reads the old value during the gap and comes to its end after it.
+    let (loads, loading) = oneshot::channel();
+    let (release, released) = oneshot::channel();
+    let late = tokio::spawn({
+        let two = two.clone();
+        async move {
+            let loader = || async {
+                loads.send(()).expect("the test waits for it");
+                released.await.expect("the test releases it");
+                Ok::<_, std::io::Error>(1_u32)
+            };
+            two.get_or_load("c", loader).tag("x").await.expect("the loader does not fail")
+        }
+    });
+    loading.await.expect("the load begins");
+    let removed = one.invalidate().keys(["a", "c"]).tag("x").await.expect("Redis is there");
+    assert_eq!(removed.status, Status::Done);
+
+    proxy.set(ProxyMode::Pass).await;
+    hears_the_bus(&two).await;
+    for key in ["a", "b"] {
+        assert!(!holds(&two, key).await, "the near tier still has {key}");
+        assert_eq!(two.get::<_, u32>(key).await, None, "{key} is served");
+    }
+    release.send(()).expect("the load waits");
+    assert_eq!(
+        *late.await.expect("the load does not panic"),
+        1,
+        "who asked before the invalidation may have the old value"
+    );
+    for cache in [&two, &one] {
+        assert_eq!(
+            cache.try_get::<_, u32>("c").await.expect("Redis is there"),
+            None,
+            "what was loaded before is kept nowhere"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_invalidated_while_the_bus_was_cut_is_served_once_it_is_confirmed() {
+    the_bus_link_drops_and_returns(ProxyMode::Refuse).await;
+}
+
+#[tokio::test]
+async fn nothing_that_was_invalidated_while_the_bus_was_half_open_is_served_once_it_is_confirmed() {
+    the_bus_link_drops_and_returns(ProxyMode::Blackhole).await;
 }

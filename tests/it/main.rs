@@ -1,6 +1,8 @@
 //! Tests of what crosses crates: whole caches on real Redis servers, in one process and in several.
 
 mod coherence;
+#[cfg(unix)]
+mod coherence_torture;
 mod globs;
 mod outage;
 mod pages;
@@ -23,6 +25,9 @@ use tokio::time::{Instant, sleep};
 /// How long an event may take to come about on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long Redis may take for one command.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 /// Entries live for longer than a test, and a slow machine is no fault of Redis.
 const PATIENT: Strategy = Strategy::new("patient", Duration::from_secs(600)).remote_deadline(Duration::from_secs(10));
 
@@ -37,16 +42,14 @@ async fn until<F: Future<Output = bool>>(what: &str, mut happened: impl FnMut() 
 
 /// A cache of one "process" on the Redis at `url`, in the namespace `t`.
 async fn cache_at(url: &str) -> Cache {
-    let deadline = Duration::from_secs(5);
-    let config = RedisConfig::builder()
-        .url(url)
-        .command_deadline(deadline)
-        .connect_deadline(deadline)
-        .build()
-        .expect("the settings are valid");
-    let backend = Arc::new(RedisBackend::new(config).expect("the settings are valid"));
-    let builder = Cache::builder().namespace("t").strategy(PATIENT).remote_command_deadline(deadline).backend(backend);
+    let backend = Arc::new(backend_at(url));
+    let builder = Cache::builder().namespace("t").strategy(PATIENT).remote_command_deadline(DEADLINE).backend(backend);
     builder.build().await.expect("the settings are valid")
+}
+
+fn backend_at(url: &str) -> RedisBackend {
+    let config = RedisConfig::builder().url(url).command_deadline(DEADLINE).connect_deadline(DEADLINE).build();
+    RedisBackend::new(config.expect("the settings are valid")).expect("the settings are valid")
 }
 
 /// The same, once it hears what other processes invalidate.

@@ -5,6 +5,7 @@
 //! a test compares the pages with them.
 //!
 //! [`stampede`] is what `cargo xtask stampede` runs, with its numbers as they are given; `it/` runs it with small ones.
+//! [`coherence`] is what `cargo xtask coherence` runs, for as long as it is told; `it/` runs it for some seconds.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -42,5 +43,7 @@ pub mod batches {}
 #[doc = include_str!("../../docs/redis.md")]
 pub mod redis {}
 
+#[cfg(unix)]
+pub mod coherence;
 #[cfg(unix)]
 pub mod stampede;

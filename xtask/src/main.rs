@@ -62,7 +62,14 @@ enum Task {
     /// program and shows all of them. Starts a redis-server and the processes, with leases, without, and with the process
     /// that loads killed. Fails if there are more loads than there may be.
     #[command(disable_help_flag = true)]
-    Stampede(StampedeOptions),
+    Stampede(ProgramOptions),
+    /// Tortures the coherence of several processes: links, processes and the server fail while they read and invalidate
+    ///
+    /// `--release`, then `--seconds`, `--seed`, `--faults`, `--json`; `cargo xtask coherence --help` builds the program and
+    /// shows all of them. Starts a redis-server and the processes. Fails if a read returns a value that it must not return
+    /// any more.
+    #[command(disable_help_flag = true)]
+    Coherence(ProgramOptions),
     /// Checks the order of the crates and what each has to have; reports long files and functions
     Tidy,
     /// Builds the API documentation with warnings denied and checks the links of the Markdown pages
@@ -104,7 +111,7 @@ struct BenchOptions {
 }
 
 #[derive(Debug, Args)]
-struct StampedeOptions {
+struct ProgramOptions {
     /// Builds with optimizations; has to stand first
     #[arg(long)]
     release: bool,
@@ -127,7 +134,8 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo(&workspace, &options),
         Task::Bench(options) => return bench(&workspace, &options),
-        Task::Stampede(options) => return stampede(&workspace, &options),
+        Task::Stampede(options) => return program(&workspace, "larder-tests-stampede", &options),
+        Task::Coherence(options) => return program(&workspace, "larder-tests-coherence", &options),
         Task::Test(options) => test::run(&workspace, &options)?,
         Task::Ci { only } => ci::run(&workspace, &only)?,
         Task::Tidy => tidy::run(&workspace)?,
@@ -159,12 +167,13 @@ fn bench_command(workspace: &Workspace, options: &BenchOptions) -> Command {
     cargo.args(["--"]).args(options.quick.then_some("--quick")).args(&options.args)
 }
 
-fn stampede(workspace: &Workspace, options: &StampedeOptions) -> Result<ExitCode> {
+/// Runs a program of the tests that starts a Redis server of its own.
+fn program(workspace: &Workspace, name: &str, options: &ProgramOptions) -> Result<ExitCode> {
     workspace.require(TESTS)?;
     let server = path::absolute(prerequisites::redis_server(true)?)?;
     let server = server.to_str().context("the path of redis-server is not UTF-8")?;
     let run = Command::cargo(&workspace.root).env("LARDER_REDIS_SERVER", server);
-    let run = run.args(["run", "--quiet", "-p", TESTS, "--bin", "larder-tests-stampede"]);
+    let run = run.args(["run", "--quiet", "-p", TESTS, "--bin", name]);
     Ok(exit_code(run.args(options.release.then_some("--release")).args(["--"]).args(&options.args).status()?))
 }
 
@@ -201,6 +210,13 @@ mod tests {
         let Task::Stampede(options) = cli.task else { panic!("parsed as {cli:?}") };
         assert!(options.release);
         assert_eq!(options.args, ["--callers", "9", "--json", "--help"]);
+    }
+
+    #[test]
+    fn the_options_of_a_torture_need_no_dashes_before_them() {
+        let cli = Cli::try_parse_from(["xtask", "coherence", "--seconds", "60", "--seed", "7", "--json"]).unwrap();
+        let Task::Coherence(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert_eq!(options.args, ["--seconds", "60", "--seed", "7", "--json"]);
     }
 
     #[test]

@@ -140,6 +140,10 @@ async fn pass_answers(
     let mut truncated = 0;
     loop {
         let length = server.read(buffer).await?;
+        let mode_at_arrival = mode.borrow().mode;
+        if let ProxyMode::DelayAnswers(delay) = mode_at_arrival {
+            tokio::time::sleep(delay).await;
+        }
         passing(mode).await;
         if length == 0 {
             return Ok(());

@@ -34,6 +34,8 @@ pub enum ProxyMode {
     Reset,
     /// What the client sends arrives this much later; several commands in flight are late together.
     Delay(Duration),
+    /// What the server sends arrives this much later, and up to twice as much later if it sends without a pause.
+    DelayAnswers(Duration),
     /// The client is told that the server has closed its side, and what the server answers is thrown away; what the
     /// client sends still arrives. Connections stay like this in later modes.
     HalfClose,

@@ -155,6 +155,24 @@ async fn what_is_sent_arrives_late_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_is_answered_arrives_late_and_in_order() {
+    let (server, mut received) = echo().await;
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let delay = Duration::from_millis(50);
+    proxy.set(ProxyMode::DelayAnswers(delay)).await;
+    let mut client = Client::connect(&proxy).await;
+    let started = Instant::now();
+    for number in 0..100 {
+        client.send(&number.to_string()).await;
+        assert_eq!(received.recv().await.unwrap(), number.to_string());
+    }
+    for number in 0..100 {
+        assert_eq!(client.receive().await.unwrap(), number.to_string());
+    }
+    assert!(started.elapsed() >= delay);
+}
+
+#[tokio::test]
 async fn a_half_closed_connection_still_carries_requests() {
     let (server, mut received) = echo().await;
     let proxy = FaultProxy::start(server).await.unwrap();
