@@ -1,6 +1,7 @@
 //! Tests of what crosses crates: whole caches on real Redis servers, in one process and in several.
 
 mod coherence;
+mod faults;
 mod globs;
 mod outage;
 mod pages;
