@@ -3,6 +3,7 @@
 mod coherence;
 #[cfg(unix)]
 mod coherence_torture;
+mod faults;
 mod globs;
 mod outage;
 mod pages;

@@ -45,6 +45,12 @@ impl FallbackBackend {
         self.shared.stats().state
     }
 
+    /// The name of the primary.
+    #[must_use]
+    pub fn primary_name(&self) -> &str {
+        self.shared.primary.name()
+    }
+
     /// Tells of every change of state. A receiver that is slow sees the latest one only.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<BreakerState> {

@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Backend, Error, Result, SystemClock, Timer};
-use larder_fallback::FallbackBackend;
+use larder_core::{Backend, Error, ErrorKind, Result, SystemClock, Timer};
+use larder_fallback::{FallbackBackend, FallbackBuilder};
 use larder_memory::{MemoryBackend, NearConfig, NearTier};
 use larder_strategy::{Strategy, Tiers};
 
@@ -12,6 +12,7 @@ use crate::{
     coherence::{self, Coherence},
     engine::{Engine, Parts, region_prefix, spawn_upkeep},
     events,
+    health::Notes,
 };
 
 /// Turns caching off in the whole process when it is set to anything but `0` or nothing.
@@ -22,6 +23,11 @@ const NEAR_BYTES: u64 = 64 << 20;
 
 /// Memory of the fallback: 16 MiB.
 const FALLBACK_BYTES: u64 = 16 << 20;
+
+/// How long a remote tier may take to answer that has to be there: longer than it takes to connect, however far it is.
+const REQUIRED_WITHIN: Duration = Duration::from_secs(5);
+
+type Adjust = Arc<dyn Fn(FallbackBuilder) -> FallbackBuilder + Send + Sync>;
 
 /// Loads that nobody waits for: each holds what its loader holds.
 const MAX_BACKGROUND_LOADS: usize = 1024;
@@ -41,6 +47,8 @@ pub struct CacheBuilder {
     bus: bool,
     command_deadline: Option<Duration>,
     fallback_bytes: u64,
+    fallback: Option<Adjust>,
+    requires_remote: bool,
     max_background_loads: usize,
     seed: Option<u64>,
 }
@@ -67,6 +75,8 @@ impl Default for CacheBuilder {
             bus: true,
             command_deadline: None,
             fallback_bytes: FALLBACK_BYTES,
+            fallback: None,
+            requires_remote: false,
             max_background_loads: MAX_BACKGROUND_LOADS,
             seed: None,
         }
@@ -157,6 +167,33 @@ impl CacheBuilder {
         self
     }
 
+    /// Changes what happens while the remote tier is away: when the breaker opens, how many calls may be under way, how much
+    /// the journal of removals holds, and whether it is kept in a file. What a [`FallbackBuilder`] is given here goes before
+    /// this builder's own settings. Default: as it says.
+    ///
+    /// ```no_run
+    /// # async fn example() -> larder::Result<()> {
+    /// use larder::{Cache, Fsync};
+    ///
+    /// let cache = Cache::builder()
+    ///     .fallback(|fallback| fallback.max_calls(256).journal_file("/var/lib/shop/journal", Fsync::Always))
+    ///     .build()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fallback(mut self, adjust: impl Fn(FallbackBuilder) -> FallbackBuilder + Send + Sync + 'static) -> Self {
+        self.fallback = Some(Arc::new(adjust));
+        self
+    }
+
+    /// Makes [`build`](Self::build) fail if the remote tier does not answer within 5 s, is refused for a wrong password, or is
+    /// still loading its data. Default: the cache starts without it and uses it as soon as it answers.
+    pub fn require_remote(mut self) -> Self {
+        self.requires_remote = true;
+        self
+    }
+
     /// How many loads may go on that nobody waits for: refreshes, and loads whose caller went away or had waited for as
     /// long as it would. While there are as many, no refresh begins, and a call that would have to load gets
     /// [`Overloaded`](crate::LoadError::Overloaded), or the stale value where it may. At least 1. Default: 1024.
@@ -188,9 +225,13 @@ impl CacheBuilder {
     /// Makes the cache. A remote tier that is away does not keep it from starting: it is used as soon as it answers.
     ///
     /// # Errors
-    /// [`Config`](larder_core::ErrorKind::Config), naming the setting that is wrong and what would be right.
+    /// [`Config`](larder_core::ErrorKind::Config), naming the setting that is wrong and what would be right. After
+    /// [`require_remote`](Self::require_remote) also what keeps the remote tier from answering, by its kind.
     pub async fn build(self) -> Result<Cache> {
         let backend = self.open_backend()?;
+        if self.requires_remote {
+            self.meet_remote(backend.as_deref()).await?;
+        }
         let bus = self.bus;
         let cache = self.assemble(backend.clone())?;
         if let Some(backend) = backend.filter(|_| bus) {
@@ -203,6 +244,24 @@ impl CacheBuilder {
         cache.engine.watch_breaker();
         spawn_upkeep(&cache.engine);
         Ok(cache)
+    }
+
+    async fn meet_remote(&self, backend: Option<&dyn Backend>) -> Result<()> {
+        let Some(backend) = backend else {
+            return Err(Error::config("require_remote", "there is no remote tier; name one with `redis` or `backend`"));
+        };
+        let timer = self.timer.clone().unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let answer = tokio::select! {
+            biased;
+            answer = backend.ping() => answer,
+            () = timer.sleep(REQUIRED_WITHIN) => {
+                Err(Error::new(ErrorKind::Timeout, "ping", format!("no answer within {REQUIRED_WITHIN:?}")))
+            }
+        };
+        answer.map_err(|error| {
+            let message = "the remote tier must answer (`require_remote`) and does not";
+            Error::new(error.kind(), "build", message).with_source(error)
+        })
     }
 
     /// A cache without a remote tier, for where nothing can be awaited.
@@ -228,6 +287,7 @@ impl CacheBuilder {
         if backend.is_none() {
             strategy = strategy.tiers(Tiers::Near);
         }
+        let expects_bus = self.bus && backend.as_ref().is_some_and(|backend| backend.as_bus().is_some());
         let fallback = match backend {
             None => None,
             Some(primary) => {
@@ -237,6 +297,10 @@ impl CacheBuilder {
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
                     .timer(timer.clone());
+                let fallback = match &self.fallback {
+                    Some(adjust) => adjust(fallback),
+                    None => fallback,
+                };
                 Some(Arc::new(fallback.build()?))
             }
         };
@@ -250,6 +314,7 @@ impl CacheBuilder {
             coherence: Coherence::new(self.blind_ttl),
             warn_below_hit_rate: self.warn_below_hit_rate,
             max_background_loads: self.max_background_loads,
+            notes: Notes::new(expects_bus),
             seed: self.seed,
             enabled: !disabled_by(std::env::var(DISABLE).ok().as_deref()),
         })?;

@@ -4,6 +4,7 @@
 
 use larder_codec::ReadFailure;
 use larder_core::{Error, Key};
+use larder_fallback::FallbackStats;
 
 use crate::{engine::Fault, stats::Stats};
 
@@ -98,6 +99,40 @@ pub(crate) fn publish(prefix: &str, stats: &Stats) {
         metrics::gauge!(name, "namespace" => namespace.clone()).set(value as f64);
     }
 }
+
+/// The same for the fallback of the remote tier.
+#[cfg(feature = "metrics")]
+pub(crate) fn publish_remote(prefix: &str, stats: &FallbackStats) {
+    let namespace = prefix.trim_end_matches(':').to_owned();
+    for (kind, count) in stats.faults.iter() {
+        metrics::counter!("larder_remote_faults_by_kind_total", "namespace" => namespace.clone(), "kind" => kind.as_str())
+            .absolute(count);
+    }
+    for (name, value) in [
+        ("larder_breaker_opened_total", stats.opened),
+        ("larder_remote_slow_total", stats.slow),
+        ("larder_remote_overloaded_total", stats.overloaded),
+        ("larder_remote_short_circuited_total", stats.short_circuited),
+        ("larder_journal_replayed_total", stats.replayed),
+        ("larder_journal_lost_total", stats.lost),
+        ("larder_journal_file_errors_total", stats.file_errors),
+        ("larder_generations_removed_total", stats.generations_removed),
+    ] {
+        metrics::counter!(name, "namespace" => namespace.clone()).absolute(value);
+    }
+    let is_open = usize::from(!stats.state.lets_calls_through());
+    #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 52 bits")]
+    for (name, value) in [
+        ("larder_breaker_open", is_open),
+        ("larder_journal_keys", stats.journal),
+        ("larder_journal_bytes", stats.journal_bytes),
+    ] {
+        metrics::gauge!(name, "namespace" => namespace.clone()).set(value as f64);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+pub(crate) fn publish_remote(_prefix: &str, _stats: &FallbackStats) {}
 
 #[cfg(not(feature = "metrics"))]
 pub(crate) fn publish(_prefix: &str, _stats: &Stats) {}

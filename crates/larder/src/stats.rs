@@ -135,7 +135,8 @@ pub struct Stats {
     pub sets: u64,
     /// Keys deleted by callers.
     pub deletes: u64,
-    /// Calls of the remote tier that failed and were treated as misses.
+    /// Calls of the remote tier that failed and were treated as misses. Those that the fallback answered instead, or whose
+    /// removals it remembers, are counted for the cache as a whole and for no region.
     pub remote_faults: u64,
     /// Stored entries that could not be used: foreign, of another version or schema, or broken.
     pub undecodable: u64,

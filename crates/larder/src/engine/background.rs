@@ -26,6 +26,7 @@ const ENOUGH_REQUESTS: u64 = 100;
 pub(crate) fn spawn_upkeep(engine: &Arc<Engine>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let timer = Arc::clone(&engine.timer);
+    engine.notes.upkeep_at(timer.now());
     let task = runtime.spawn(run(Arc::downgrade(engine), timer));
     engine.tasks.lock().push(task.abort_handle());
 }
@@ -40,10 +41,14 @@ async fn run(engine: Weak<Engine>, timer: Arc<dyn Timer>) {
 
 impl Engine {
     async fn upkeep(&self) {
+        self.notes.upkeep_at(self.timer.now());
         self.near.sweep(self.timer.now(), SWEEP);
         let stats = self.stats();
         self.check_hit_rate(&stats);
         crate::events::publish(&self.prefix, &stats);
+        if let Some(fallback) = &self.fallback {
+            crate::events::publish_remote(&self.prefix, &fallback.stats());
+        }
         if let Err(error) = self.publish(&stats).await {
             self.remote_fault(&self.root, None, &error);
         }

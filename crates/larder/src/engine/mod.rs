@@ -37,7 +37,7 @@ pub(crate) use self::{
     remote::{Encoded, Life, Remote, Stored},
     write_path::Write,
 };
-use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};
+use crate::{coherence::Coherence, health::Notes, private::Sites, stats::Stats, tags::TagTable};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -67,6 +67,8 @@ pub(crate) struct Engine {
     /// The source of jitter, of early refreshes and of the pauses between polls.
     randomness: Mutex<fastrand::Rng>,
     pub(crate) last_fault: Mutex<Option<(Tick, Error)>>,
+    /// For `health()`.
+    pub(crate) notes: Notes,
     /// Upkeep and bus; they end with the cache.
     pub(crate) tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -89,6 +91,7 @@ pub(crate) struct Parts {
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) enabled: bool,
     pub(crate) max_background_loads: usize,
+    pub(crate) notes: Notes,
     /// `None`: by chance.
     pub(crate) seed: Option<u64>,
 }
@@ -117,6 +120,7 @@ impl Engine {
             loads: Loads::new(parts.max_background_loads),
             randomness: Mutex::new(parts.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             last_fault: Mutex::new(None),
+            notes: parts.notes,
             tasks: Mutex::new(Vec::new()),
             prefix: parts.prefix,
         }))
@@ -124,6 +128,7 @@ impl Engine {
 
     /// Ends upkeep and bus.
     pub(crate) fn end_tasks(&self) {
+        self.notes.shut_down();
         self.tasks.lock().drain(..).for_each(|task| task.abort());
     }
 
@@ -262,6 +267,9 @@ impl Engine {
         stats.near_entries = near.entries;
         stats.near_bytes = near.bytes;
         stats.evictions = near.evictions;
+        if let Some(fallback) = &self.fallback {
+            stats.remote_faults += self.notes.hidden_since(fallback.stats().hidden);
+        }
         stats
     }
 
@@ -270,6 +278,9 @@ impl Engine {
         self.root.counters.clear();
         self.regions.lock().values().for_each(|region| region.counters.clear());
         self.sites.all().for_each(|site| site.counters.clear());
+        if let Some(fallback) = &self.fallback {
+            self.notes.clear_hidden(fallback.stats().hidden);
+        }
     }
 
     /// Drops what this process remembers of the keys that are named, and fences what is under way.

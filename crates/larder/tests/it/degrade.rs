@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Source, Status};
-use larder_testing::FaultyBackend;
+use larder_core::BackendExt;
+use larder_testing::{Fault, FaultyBackend, Operation};
 
 use crate::{process, store};
 
@@ -102,4 +103,151 @@ async fn health_tells_what_is_wrong_and_a_probe_writes_and_reads() {
     assert_eq!((health.status, remote.reachable), (HealthStatus::Degraded, false));
     assert_ne!(remote.breaker, "closed");
     assert_eq!(Cache::in_memory().health().probe().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn a_fault_that_the_fallback_hides_is_counted_all_the_same() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.fail(ErrorKind::Timeout);
+    assert_eq!(cache.get::<_, u32>("k").await, None);
+    assert_eq!(cache.stats().remote_faults, 1);
+    let health = cache.health().await.remote.unwrap();
+    assert_eq!(health.last_fault_kind.as_deref(), Some("timeout"));
+    cache.clear_stats();
+    assert_eq!(cache.stats().remote_faults, 0);
+}
+
+#[tokio::test]
+async fn each_way_to_be_degraded_is_told_apart_and_ends_by_itself() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Loading, ErrorKind::Auth, ErrorKind::ReadOnly] {
+        let clock = ManualClock::new();
+        let (cache, backend) = faulty(&clock, &store(&clock)).await;
+        backend.fail(kind);
+        for n in 0..5 {
+            assert_eq!(load(&cache, &format!("k{n}"), n).await, (n, Source::Loaded));
+        }
+        clock.advance(SECOND);
+        let health = cache.health().await;
+        assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some(kind.as_str())));
+        assert!(health.why.is_some() && health.lasts_ms >= Some(1000), "{health:?}");
+        assert!(health.is_ready() && health.is_live());
+        assert!(health.remote.unwrap().faults[kind.as_str()] > 0);
+        backend.heal();
+        clock.advance_and_settle(SECOND * 10).await;
+        let health = cache.health().await;
+        assert_eq!((health.status, health.reason, health.lasts_ms), (HealthStatus::Healthy, None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_remote_tier_without_memory_is_degraded_and_still_answers_what_it_has() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, backend) = faulty(&clock, &shared).await;
+    assert!(cache.set("before", 1_u32).await);
+    for operation in [Operation::SetMany, Operation::GetOrSet, Operation::CompareAndSet] {
+        backend.set_for(operation, Fault::Fail(ErrorKind::OutOfMemory));
+    }
+    for n in 0..50 {
+        assert_eq!(load(&cache, &format!("k{n}"), n).await, (n, Source::Loaded));
+    }
+    let health = cache.health().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("out_of_memory")));
+    let remote = health.remote.unwrap();
+    assert_eq!((remote.reachable, remote.takes_writes, remote.breaker.as_str()), (true, false, "closed"));
+    assert_eq!(cache.get("before").skip_near().await, Some(Arc::new(1_u32)));
+    assert_eq!(cache.invalidate().key("before").await.unwrap().status, Status::Done);
+    backend.heal();
+    clock.advance(SECOND);
+    assert!(cache.set("after", 1_u32).await);
+    assert_eq!(cache.health().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn a_journal_that_overflows_invalidates_the_namespace_and_says_so() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let backend = Arc::new(FaultyBackend::new(shared.clone()));
+    let generation = larder::Key::new("t:%generation");
+    let marker = generation.clone();
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
+    let builder = builder.fallback(move |fallback| fallback.journal_keys(2).generation(marker.clone()));
+    let cache = builder.build().await.unwrap();
+    shared.set(&generation, "1".into(), larder_core::SetOptions::new()).await.unwrap();
+    backend.fail(ErrorKind::Unavailable);
+    for n in 0..5 {
+        load(&cache, &format!("x{n}"), n).await;
+    }
+    for n in 0..3 {
+        assert_eq!(cache.invalidate().key(format!("k{n}")).await.unwrap().status, Status::Deferred);
+    }
+    let remote = cache.health().await.remote.unwrap();
+    assert!(remote.journal_overflown && remote.journal_lost > 0, "{remote:?}");
+    backend.heal();
+    clock.advance_and_settle(SECOND * 10).await;
+    assert_eq!(shared.get(&generation).await.unwrap(), None);
+    let health = cache.health().await;
+    assert_eq!(health.status, HealthStatus::Healthy);
+    let remote = health.remote.unwrap();
+    assert_eq!((remote.journal, remote.journal_overflown, remote.journal_lost > 0), (0, false, true));
+}
+
+#[tokio::test]
+async fn a_remote_tier_that_must_be_there_is_asked_for_at_the_start() {
+    let clock = ManualClock::new();
+    for kind in [ErrorKind::Unavailable, ErrorKind::Auth, ErrorKind::Loading] {
+        let backend = Arc::new(FaultyBackend::new(store(&clock)));
+        backend.fail(kind);
+        let builder = Cache::builder().timer(Arc::new(clock.clone())).backend(backend.clone());
+        let error = builder.clone().require_remote().build().await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains("`require_remote`"), "{error}");
+        assert!(builder.clone().build().await.is_ok());
+        backend.heal();
+        assert!(builder.require_remote().build().await.is_ok());
+    }
+    let error = Cache::builder().require_remote().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_cache_that_was_shut_down_is_live_and_no_longer_ready() {
+    let clock = ManualClock::new();
+    let (cache, _) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.health().await.is_ready());
+    cache.shutdown().await;
+    clock.advance(SECOND * 3600);
+    let health = cache.health().await;
+    assert!(health.is_live() && !health.is_ready());
+}
+
+#[test]
+fn a_cache_whose_runtime_is_gone_is_not_live() {
+    let clock = ManualClock::new();
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = runtime();
+    let (cache, _) = first.block_on(faulty(&clock, &store(&clock)));
+    drop(first);
+    let health = runtime().block_on(async {
+        assert!(cache.health().await.is_live());
+        clock.advance(SECOND * 60);
+        cache.health().await
+    });
+    assert!(!health.is_live());
+}
+
+#[tokio::test]
+async fn the_report_is_plain_json() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let json = cache.health().await.to_json();
+    assert!(
+        json.contains(r#""status":"healthy","why":null,"reason":null,"lasts_ms":null,"live":true,"ready":true"#),
+        "{json}"
+    );
+    backend.fail(ErrorKind::Auth);
+    cache.get::<_, u32>("k").await;
+    let json = cache.health().await.to_json();
+    assert!(json.contains(r#""reason":"auth""#) && json.contains(r#""faults":{"auth":"#), "{json}");
 }
