@@ -138,7 +138,8 @@ impl CacheBuilder {
         self
     }
 
-    /// How long near entries live while messages of other processes may be missed. Default: 1 s.
+    /// How long near entries live while messages of other processes may be missed. Zero: the near tier is passed by then.
+    /// Default: 1 s.
     pub fn blind_ttl(mut self, ttl: Duration) -> Self {
         self.blind_ttl = ttl;
         self
@@ -193,8 +194,11 @@ impl CacheBuilder {
         let backend = self.open_backend()?;
         let bus = self.bus;
         let cache = self.assemble(backend.clone())?;
+        if let Some(lineage) = backend.as_ref().and_then(|backend| backend.as_lineage()) {
+            lineage.guard(cache.engine.guard());
+        }
         if let Some(backend) = backend.filter(|_| bus) {
-            match coherence::open(backend.as_ref(), &cache.engine.prefix).await {
+            match coherence::open(backend.as_ref(), cache.engine.coherence.channel()).await {
                 Ok(Some(bus)) => cache.engine.join_bus(bus),
                 Ok(None) => {}
                 Err(error) => events::degraded("bus", &error),
@@ -228,26 +232,27 @@ impl CacheBuilder {
         if backend.is_none() {
             strategy = strategy.tiers(Tiers::Near);
         }
-        let fallback = match backend {
+        let coherence = Arc::new(Coherence::new(&prefix, self.blind_ttl, self.bus));
+        let remote = match backend {
             None => None,
             Some(primary) => {
                 let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
                 let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
-                let fallback = FallbackBackend::builder(primary, Arc::new(secondary))
+                let fallback = FallbackBackend::builder(primary.clone(), Arc::new(secondary))
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
                     .timer(timer.clone());
-                Some(Arc::new(fallback.build()?))
+                Some((primary, Arc::new(fallback.build()?)))
             }
         };
         let engine = Engine::new(Parts {
             prefix,
             near: NearTier::new(&near)?,
-            fallback,
+            remote,
             local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
             timer,
             strategy,
-            coherence: Coherence::new(self.blind_ttl),
+            coherence,
             warn_below_hit_rate: self.warn_below_hit_rate,
             max_background_loads: self.max_background_loads,
             seed: self.seed,

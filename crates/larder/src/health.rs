@@ -39,6 +39,8 @@ pub struct RemoteHealth {
     pub journal: usize,
     /// Whether invalidations of other processes arrive.
     pub bus_trusted: bool,
+    /// Messages of other processes that were ignored: of another version of the protocol, or unreadable.
+    pub bus_ignored: u64,
     /// The last fault, and how long ago it was, in milliseconds.
     pub last_fault: Option<(String, u64)>,
 }
@@ -156,7 +158,8 @@ impl Cache {
                     .as_ref()
                     .map_or_else(String::new, |fallback| fallback.state().as_str().to_owned()),
                 journal: engine.fallback.as_ref().map_or(0, |fallback| fallback.stats().journal),
-                bus_trusted: engine.coherence.is_trusted(),
+                bus_trusted: engine.coherence.is_trusted(now),
+                bus_ignored: engine.coherence.ignored(),
                 last_fault,
             }),
         }

@@ -231,7 +231,7 @@ impl Batch {
         let Some(remote) = request.remote() else { return (items.into_iter().map(unclaimed(false)).collect(), vec![]) };
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
         let limit = request.region.strategy.remote_deadline;
-        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, false).await) };
+        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, (&request.tags, false)).await) };
         let found = match request.engine.within(limit, read).await {
             Ok(found) => found,
             Err(error) => {
@@ -296,7 +296,8 @@ impl Batch {
         let limit = self.request.region.strategy.remote_deadline;
         let claiming = async {
             let each = keys.iter().zip(grounds).map(|(key, ground)| remote.claim(key, ground));
-            let (versions, claims) = join(remote.versions(&self.request.tags), join_all(each)).await;
+            let (versions, claims) =
+                join(remote.versions(&self.request.region, &self.request.tags), join_all(each)).await;
             let complete = claims.into_iter().map(|claim| async { remote.complete(claim?, versions.clone()).await });
             Ok(join_all(complete).await)
         };

@@ -256,8 +256,9 @@ impl LoadRequest {
             return false;
         }
         let Filled { value, late, plan, bytes, unverified } = *filled;
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(late) };
-        let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified), &self.region);
+        let now = self.engine.timer.now();
+        let meta = Meta::new(now, began, self.cells(late));
+        let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified, now), &self.region);
         let weight = Engine::weight(&self.region, value, bytes, self.ops.size);
         let committed = self.commit(leader, entry, weight);
         if !committed {
@@ -284,14 +285,16 @@ impl LoadRequest {
             return;
         }
         let failed = Arc::new(Failed(Arc::clone(error)));
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(&[]) };
-        let entry = self.engine.near_entry(failed, meta, life(&plan, false), &self.region);
+        let now = self.engine.timer.now();
+        let meta = Meta::new(now, began, self.cells(&[]));
+        let entry = self.engine.near_entry(failed, meta, life(&plan, false, now), &self.region);
         self.commit(leader, entry, self.ops.size as u64);
     }
 }
 
-fn life(plan: &Plan, unverified: bool) -> NearLife {
-    NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: plan.refresh_after, unverified }
+fn life(plan: &Plan, unverified: bool, from: Tick) -> NearLife {
+    let Plan { fresh_for, stale_for, refresh_after, .. } = *plan;
+    NearLife { from, fresh_for, stale_for, refresh_after, unverified }
 }
 
 /// A near entry may stand for a remembered failure.
