@@ -18,7 +18,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::{Error, ErrorKind, MAX_TAGS, Result, Tag, UnixMillis};
+use crate::{Error, ErrorKind, MAX_OWN_TAGS, MAX_TAGS, Result, Tag, UnixMillis};
 
 /// `C1` begins no MessagePack value, no JSON text and no integer.
 pub const MAGIC: [u8; 4] = [0xC1, b'L', b'R', b'D'];
@@ -36,7 +36,10 @@ pub const TOKEN_BYTES: usize = 16;
 pub const MAX_PAYLOAD_BYTES: usize = 512 << 20;
 
 /// The largest tag table that a header may announce.
-pub const MAX_TAG_TABLE_BYTES: usize = MAX_TAGS * (2 + crate::MAX_KEY_BYTES + 8);
+pub const MAX_TAG_TABLE_BYTES: usize = MAX_TAG_VERSIONS * (2 + crate::MAX_KEY_BYTES + 8);
+
+/// The most tag versions that an entry holds: those of its own tags, of its region and of its namespace.
+pub const MAX_TAG_VERSIONS: usize = MAX_TAGS + MAX_OWN_TAGS;
 
 const DEADLINES: std::ops::Range<usize> = 24..48;
 const CHECKSUM: std::ops::Range<usize> = 64..72;
@@ -216,7 +219,10 @@ impl Header {
     /// [`ErrorKind::TooLarge`] for a payload over [`MAX_PAYLOAD_BYTES`], [`ErrorKind::InvalidArgument`] for too many or too
     /// long tags.
     pub fn encode(&self, payload: &[u8]) -> Result<Vec<u8>> {
-        crate::check_tags("encode", &self.tags.iter().map(|tag| tag.tag.clone()).collect::<Vec<_>>())?;
+        if self.tags.len() > MAX_TAG_VERSIONS {
+            let message = format!("an entry holds {} tags, at most {MAX_TAG_VERSIONS} are allowed", self.tags.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, "encode", message));
+        }
         let too_large = || {
             let message = format!("an entry holds at most {MAX_PAYLOAD_BYTES} bytes");
             Error::new(ErrorKind::TooLarge, "encode", message)
@@ -323,7 +329,7 @@ pub fn patch_deadlines(
 }
 
 fn decode_tags(mut table: &[u8], count: u16) -> std::result::Result<Vec<TagVersion>, Unreadable> {
-    if usize::from(count) > MAX_TAGS {
+    if usize::from(count) > MAX_TAG_VERSIONS {
         return Err(Unreadable::Corrupt);
     }
     let mut tags = Vec::with_capacity(usize::from(count));

@@ -46,4 +46,4 @@ pub use options::{
     Condition, Expiry, Found, GetOptions, Remaining, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
 };
 pub use pattern::{Pattern, escape_glob, glob_matches, literal_part};
-pub use tag::{MANY_TAGS, MAX_TAGS, Tag, check_tags};
+pub use tag::{MANY_TAGS, MAX_OWN_TAGS, MAX_TAGS, Tag, check_tags};

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Backend, Error, ErrorKind, Result, SystemClock, Timer};
+use larder_core::{Backend, Error, ErrorKind, Key, Result, SystemClock, Tag, Timer};
 use larder_fallback::{FallbackBackend, FallbackBuilder};
 use larder_memory::{MemoryBackend, NearConfig, NearTier};
 use larder_strategy::{Strategy, Tiers};
@@ -148,7 +148,8 @@ impl CacheBuilder {
         self
     }
 
-    /// How long near entries live while messages of other processes may be missed. Default: 1 s.
+    /// How long near entries live while messages of other processes may be missed. Zero: the near tier is passed by then.
+    /// Default: 1 s.
     pub fn blind_ttl(mut self, ttl: Duration) -> Self {
         self.blind_ttl = ttl;
         self
@@ -234,8 +235,12 @@ impl CacheBuilder {
         }
         let bus = self.bus;
         let cache = self.assemble(backend.clone())?;
-        if let Some(backend) = backend.filter(|_| bus) {
-            match coherence::open(backend.as_ref(), &cache.engine.prefix).await {
+        if let Some(lineage) = backend.as_ref().and_then(|backend| backend.as_lineage()) {
+            lineage.guard(cache.engine.guard());
+        }
+        if bus && backend.is_some() {
+            // By way of the fallback: a subscription that stands shows that the server is back.
+            match coherence::open(cache.engine.store(), cache.engine.coherence.channel()).await {
                 Ok(Some(bus)) => cache.engine.join_bus(bus),
                 Ok(None) => {}
                 Err(error) => events::degraded("bus", &error),
@@ -288,30 +293,39 @@ impl CacheBuilder {
             strategy = strategy.tiers(Tiers::Near);
         }
         let expects_bus = self.bus && backend.as_ref().is_some_and(|backend| backend.as_bus().is_some());
-        let fallback = match backend {
+        let coherence = Arc::new(Coherence::new(&prefix, self.blind_ttl, self.bus));
+        let remote = match backend {
             None => None,
             Some(primary) => {
                 let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
                 let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
-                let fallback = FallbackBackend::builder(primary, Arc::new(secondary))
+                let fallback = FallbackBackend::builder(primary.clone(), Arc::new(secondary))
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
-                    .timer(timer.clone());
+                    .timer(timer.clone())
+                    .generation(Tag::everything().marker(&prefix));
+                let fallback = if self.bus {
+                    let speaker = Arc::clone(&coherence);
+                    let say = move |keys: &[Key]| speaker.removal(keys);
+                    fallback.announce(coherence.channel().to_owned(), Arc::new(say))
+                } else {
+                    fallback
+                };
                 let fallback = match &self.fallback {
                     Some(adjust) => adjust(fallback),
                     None => fallback,
                 };
-                Some(Arc::new(fallback.build()?))
+                Some((primary, Arc::new(fallback.build()?)))
             }
         };
         let engine = Engine::new(Parts {
             prefix,
             near: NearTier::new(&near)?,
-            fallback,
+            remote,
             local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
             timer,
             strategy,
-            coherence: Coherence::new(self.blind_ttl),
+            coherence,
             warn_below_hit_rate: self.warn_below_hit_rate,
             max_background_loads: self.max_background_loads,
             notes: Notes::new(expects_bus),

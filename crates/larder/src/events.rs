@@ -61,13 +61,17 @@ pub(crate) fn hit_rate(low: bool, rate: f64, bound: f64) {
     event!(warn, rate, bound, "the hit rate is {advice}");
 }
 
-pub(crate) fn bus(trusted: bool) {
-    let state = if trusted {
-        "connected; the near tier starts empty and is trusted"
-    } else {
-        "lost; near entries live for the blind TTL until it is back"
-    };
-    event!(warn, "the invalidation bus is {state}");
+pub(crate) fn bus() {
+    event!(info, "the invalidation bus is connected: the near tier starts empty and is trusted");
+}
+
+pub(crate) fn distrusted(reason: &'static str) {
+    event!(
+        warn,
+        reason,
+        "the invalidation bus is distrusted: the near tier is empty and near entries live for the blind TTL until it has \
+         been subscribed to anew"
+    );
 }
 
 pub(crate) fn bad_message(reason: &str) {

@@ -140,7 +140,7 @@ impl Cache {
         let engine = &self.engine;
         let now = engine.timer.now();
         let entry = engine.near.peek(key.as_str())?;
-        let state = match crate::engine::judge(Some(entry.clone()), now) {
+        let state = match crate::engine::judge(Some(entry.clone()), now, &engine.coherence) {
             NearRead::Miss => "dead",
             _ if now < entry.fresh_until => "fresh",
             _ => "stale",
@@ -168,10 +168,15 @@ impl Cache {
         let Some(remote) = &self.engine.remote else { return Ok(None) };
         let limit = self.engine.root.strategy.remote_deadline;
         let found = self.engine.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
-        Ok(found.map(|found| {
-            let expires_in = found.remaining.and_then(larder_core::Remaining::duration);
-            RemoteExplanation::of(&found.value, self.engine.timer.wall(), expires_in)
-        }))
+        let Some(found) = found else { return Ok(None) };
+        let expires_in = found.remaining.and_then(larder_core::Remaining::duration);
+        let mut explanation = RemoteExplanation::of(&found.value, remote.server_now(key), expires_in);
+        let holds = self.engine.within(limit, async { remote.holds(&found.value).await }).await?;
+        if !holds && matches!(explanation.state, "fresh" | "stale") {
+            explanation.state = "dead";
+        }
+        explanation.tags.retain(|tag| !larder_core::Tag::from_canonical(tag.as_str()).is_own());
+        Ok(Some(explanation))
     }
 }
 
@@ -186,7 +191,7 @@ fn verdict(cache: &Cache, near: Option<&NearExplanation>, remote: Option<&Remote
         (_, Some("stale")) => "a stale remote hit, refreshed in the background".to_owned(),
         (_, Some("loading")) => "a miss: another process is loading it".to_owned(),
         (_, Some("held")) => "a miss: a writer is updating its source".to_owned(),
-        (_, Some("dead")) => "a miss: the remote entry is past its life".to_owned(),
+        (_, Some("dead")) => "a miss: the remote entry is past its life or was invalidated".to_owned(),
         (_, Some(reason)) => format!("a miss: what stands in the remote tier is {reason} and is left alone"),
         (Some(_), None) => "a miss: the near entry is past its life or was invalidated".to_owned(),
         (None, None) => "a miss: it is in neither tier".to_owned(),

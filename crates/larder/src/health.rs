@@ -58,6 +58,8 @@ pub struct RemoteHealth {
     pub journal_file: String,
     /// Whether invalidations of other processes arrive.
     pub bus_trusted: bool,
+    /// Messages of other processes that were ignored: of another version of the protocol, or unreadable.
+    pub bus_ignored: u64,
     /// The last fault, and how long ago it was, in milliseconds.
     pub last_fault: Option<(String, u64)>,
     /// The kind of the last fault, such as `timeout`, `auth`, `loading`, `out_of_memory`, `read_only`.
@@ -255,7 +257,7 @@ impl Cache {
         let near = engine.near.stats();
         let now = engine.timer.now();
         let reachable = outcome.is_ok();
-        let complaint = engine.complaint(outcome);
+        let complaint = engine.complaint(outcome, now);
         let found = engine.notes.found(complaint.as_ref().map(|complaint| complaint.reason), now);
         let since = complaint.as_ref().and_then(|complaint| complaint.since).or(found);
         let status = complaint.as_ref().map_or(HealthStatus::Healthy, |complaint| complaint.status);
@@ -276,7 +278,7 @@ impl Cache {
 
 impl Engine {
     /// The gravest thing that is wrong. `outcome` is that of the sign of life, or of the probe.
-    fn complaint(&self, outcome: Result<()>) -> Option<Complaint> {
+    fn complaint(&self, outcome: Result<()>, now: Tick) -> Option<Complaint> {
         if let Some(error) = outcome.as_ref().err().filter(|error| error.operation() == "probe") {
             let status = HealthStatus::Unhealthy;
             return Some(Complaint { status, reason: "probe", why: error.to_string(), since: None });
@@ -302,7 +304,7 @@ impl Engine {
             let why = "the journal's file cannot be written: removals are remembered in memory only; check the disk";
             return Some(Complaint::degraded("journal_file", why, None));
         }
-        if self.notes.expects_bus && !self.coherence.is_trusted() {
+        if self.notes.expects_bus && !self.coherence.is_trusted(now) {
             let why = "invalidations of other processes may be missed: near entries live for the blind TTL";
             return Some(Complaint::degraded("bus", why, None));
         }
@@ -324,7 +326,8 @@ impl Engine {
             journal_lost: stats.lost,
             journal_overflown: stats.overflown,
             journal_file: stats.file.as_str().to_owned(),
-            bus_trusted: self.coherence.is_trusted(),
+            bus_trusted: self.coherence.is_trusted(now),
+            bus_ignored: self.coherence.ignored(),
             last_fault_kind: last_fault.as_ref().map(|(_, error)| error.kind().as_str().to_owned()),
             last_fault: last_fault.map(|(at, error)| (error.to_string(), millis(now.since(at)))),
             faults: stats

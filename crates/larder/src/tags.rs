@@ -1,8 +1,13 @@
-//! Tags within this process: one number per tag, so that invalidating one is O(1) whatever the number of entries.
+//! Tags within this process: one number per tag, so that invalidating one is O(1) whatever the number of entries; and the
+//! versions of their markers in the remote tier, as far as they are known.
 //!
 //! Every tag invalidation takes the next epoch. An entry remembers the epoch at which its load *began*; it is valid while
 //! none of its tags was invalidated later than that. So a load that began before an invalidation yields an entry that is
 //! dead on arrival, whether it named its tags before or after the load.
+//!
+//! A version is kept only if neither its tag was invalidated nor the bus distrusted since *before* it was asked for
+//! ([`Asked`]): a message on one socket may overtake the answer on another. Check and keeping are one step under the lock
+//! that invalidating takes. What was kept holds for one period of trust; messages drop it and never set it.
 
 use std::{
     collections::HashMap,
@@ -10,13 +15,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use larder_core::Tag;
+use larder_core::{Tag, Tick};
 use parking_lot::Mutex;
 
 /// Below this number of tags none is forgotten.
 const KEEP: usize = 4096;
+
+/// A version that was read from the remote tier this long ago at most is not read again because an entry has another.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
+
+/// How often the marker of a tag in use is prolonged.
+const PROLONG_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// One tag, shared by the table and the entries that carry it.
 #[derive(Debug)]
@@ -41,9 +53,50 @@ pub(crate) struct TagTable {
     known: Mutex<Known>,
 }
 
+/// When versions were asked for: what was invalidated or distrusted since is not kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    epoch: u64,
+    /// The period of trust, `None` without trust.
+    period: Option<u64>,
+    at: Tick,
+}
+
+impl Asked {
+    pub(crate) fn at(&self) -> Tick {
+        self.at
+    }
+
+    pub(crate) fn period(&self) -> Option<u64> {
+        self.period
+    }
+}
+
+/// What is known of a marker's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) value: u64,
+    /// It was read a moment ago: another value in an entry is reason enough to call that dead.
+    pub(crate) is_confirmed: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    cell: Arc<TagCell>,
+    kept: Option<Kept>,
+    prolonged_at: Option<Tick>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    version: u64,
+    period: u64,
+    read_at: Tick,
+}
+
 #[derive(Debug)]
 struct Known {
-    cells: HashMap<Tag, Arc<TagCell>>,
+    cells: HashMap<Tag, Slot>,
     /// No forgotten tag was invalidated later than this; a tag that is met anew starts here.
     forgotten: u64,
     prune_at: usize,
@@ -67,13 +120,66 @@ impl TagTable {
             return None;
         }
         let mut known = self.known.lock();
-        Some(tags.iter().map(|tag| known.cell(tag)).collect())
+        Some(tags.iter().map(|tag| Arc::clone(&known.slot(tag).cell)).collect())
     }
 
-    /// Invalidates every entry whose load began before now and that carries the tag.
+    /// Taken before versions are asked for. `period` is the present period of trust.
+    pub(crate) fn asked(&self, period: Option<u64>, at: Tick) -> Asked {
+        Asked { epoch: self.epoch(), period, at }
+    }
+
+    /// Keeps what the remote tier answered: a version, or that there is no marker.
+    pub(crate) fn learn(&self, tag: &Tag, version: Option<u64>, asked: Asked) {
+        let Some(period) = asked.period else { return };
+        let mut known = self.known.lock();
+        let slot = known.slot(tag);
+        if slot.cell.invalidated.load(Ordering::SeqCst) <= asked.epoch {
+            slot.kept = version.map(|version| Kept { version, period, read_at: asked.at });
+        }
+    }
+
+    /// The versions of tags that are known in this period of trust.
+    pub(crate) fn versions<'t>(&self, tags: impl Iterator<Item = &'t Tag>, asked: Asked) -> Vec<Option<Version>> {
+        let Some(period) = asked.period else { return tags.map(|_| None).collect() };
+        let known = self.known.lock();
+        let version = |tag| {
+            let kept = known.cells.get(tag)?.kept.filter(|kept| kept.period == period)?;
+            Some(Version { value: kept.version, is_confirmed: asked.at.since(kept.read_at) < CONFIRMED_FOR })
+        };
+        tags.map(version).collect()
+    }
+
+    /// Those whose markers this process has not prolonged for a day; they count as prolonged then.
+    pub(crate) fn due_for_prolonging<'t>(&self, tags: impl Iterator<Item = &'t Tag>, now: Tick) -> Vec<Tag> {
+        let mut known = self.known.lock();
+        let mut due = |tag: &&Tag| {
+            let slot = known.slot(tag);
+            let due = slot.prolonged_at.is_none_or(|at| now.since(at) >= PROLONG_EVERY);
+            if due {
+                slot.prolonged_at = Some(now);
+            }
+            due
+        };
+        tags.filter(|tag| due(tag)).cloned().collect()
+    }
+
+    /// Up to `most` tags whose versions are known, those first that were read longest ago.
+    pub(crate) fn oldest(&self, most: usize, period: u64) -> Vec<(Tag, u64)> {
+        let known = self.known.lock();
+        let kept =
+            known.cells.iter().filter_map(|(tag, slot)| Some((tag, slot.kept.filter(|kept| kept.period == period)?)));
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort_unstable_by_key(|(_, kept)| kept.read_at);
+        kept.into_iter().take(most).map(|(tag, kept)| (tag.clone(), kept.version)).collect()
+    }
+
+    /// Invalidates every entry whose load began before now and that carries the tag, and forgets the marker's version.
     pub(crate) fn invalidate(&self, tag: &Tag) {
+        let mut known = self.known.lock();
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        self.known.lock().cell(tag).invalidated.fetch_max(epoch, Ordering::SeqCst);
+        let slot = known.slot(tag);
+        slot.cell.invalidated.fetch_max(epoch, Ordering::SeqCst);
+        slot.kept = None;
     }
 }
 
@@ -84,26 +190,25 @@ pub(crate) fn valid(cells: &TagCells, began: u64) -> bool {
 }
 
 impl Known {
-    fn cell(&mut self, tag: &Tag) -> Arc<TagCell> {
-        if let Some(cell) = self.cells.get(tag) {
-            return Arc::clone(cell);
-        }
-        if self.cells.len() >= self.prune_at {
+    fn slot(&mut self, tag: &Tag) -> &mut Slot {
+        if self.cells.len() >= self.prune_at && !self.cells.contains_key(tag) {
             self.prune();
         }
-        let cell = Arc::new(TagCell { tag: tag.clone(), invalidated: AtomicU64::new(self.forgotten) });
-        self.cells.insert(tag.clone(), Arc::clone(&cell));
-        cell
+        let forgotten = self.forgotten;
+        self.cells.entry(tag.clone()).or_insert_with(|| {
+            let cell = Arc::new(TagCell { tag: tag.clone(), invalidated: AtomicU64::new(forgotten) });
+            Slot { cell, kept: None, prolonged_at: None }
+        })
     }
 
     /// Forgets the tags that no entry carries. A load that began before one of their invalidations must still not be
     /// stored, so the latest of them becomes the floor for all tags met anew.
     fn prune(&mut self) {
         let mut forgotten = self.forgotten;
-        self.cells.retain(|_, cell| {
-            let used = Arc::strong_count(cell) > 1;
+        self.cells.retain(|_, slot| {
+            let used = Arc::strong_count(&slot.cell) > 1;
             if !used {
-                forgotten = forgotten.max(cell.invalidated.load(Ordering::SeqCst));
+                forgotten = forgotten.max(slot.cell.invalidated.load(Ordering::SeqCst));
             }
             used
         });
@@ -153,5 +258,38 @@ mod tests {
         assert!(known.cells.len() <= KEEP + 1);
         assert!(known.cells.contains_key(&Tag::from("kept")));
         drop(kept);
+    }
+
+    fn asked(table: &TagTable, seconds: u64) -> Asked {
+        table.asked(Some(1), Tick::ZERO + Duration::from_secs(seconds))
+    }
+
+    fn version(table: &TagTable, tag: &Tag, asked: Asked) -> Option<Version> {
+        table.versions(std::iter::once(tag), asked)[0]
+    }
+
+    #[test]
+    fn a_version_that_an_invalidation_overtook_is_not_kept() {
+        let (table, tag) = (TagTable::default(), Tag::from("a"));
+        let before = asked(&table, 0);
+        table.invalidate(&tag);
+        table.learn(&tag, Some(7), before);
+        assert_eq!(version(&table, &tag, before), None);
+        table.learn(&tag, Some(8), asked(&table, 0));
+        assert_eq!(version(&table, &tag, before).map(|version| version.value), Some(8));
+        table.invalidate(&tag);
+        assert_eq!(version(&table, &tag, before), None);
+    }
+
+    #[test]
+    fn a_version_holds_for_one_period_of_trust_and_counts_as_confirmed_for_a_second() {
+        let (table, tag) = (TagTable::default(), Tag::from("a"));
+        table.learn(&tag, Some(7), table.asked(None, Tick::ZERO));
+        assert_eq!(version(&table, &tag, asked(&table, 0)), None);
+        table.learn(&tag, Some(7), asked(&table, 0));
+        assert_eq!(version(&table, &tag, asked(&table, 0)), Some(Version { value: 7, is_confirmed: true }));
+        assert_eq!(version(&table, &tag, asked(&table, 1)), Some(Version { value: 7, is_confirmed: false }));
+        assert_eq!(version(&table, &tag, table.asked(Some(2), Tick::ZERO)), None);
+        assert_eq!(version(&table, &tag, table.asked(None, Tick::ZERO)), None);
     }
 }

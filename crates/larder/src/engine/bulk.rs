@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{
     Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions, Status,
-    Target, Ttl,
+    Tag, Target, Ttl,
     envelope::{Header, Kind},
 };
 use larder_fallback::Deferred;
@@ -13,6 +13,7 @@ use larder_memory::AnyValue;
 
 use super::{Engine, Life, NearRead, RegionState, Stored, Write, write_path::SecondFence};
 use crate::{
+    coherence::{Body, Sending, portions},
     outcome::Outcome,
     stats::Event,
     value::{Absent, Failed, ValueOps},
@@ -33,7 +34,7 @@ impl Engine {
         let began = self.tags.epoch();
         let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
         let limit = region.strategy.remote_deadline;
-        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, tells).await) }).await?;
+        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await?;
         let mut outcomes = Vec::with_capacity(keys.len());
         let mut fault = None;
         for (ticket, stored) in tickets.iter().zip(found) {
@@ -75,6 +76,9 @@ impl Engine {
             return Ok(stored);
         };
         let began = self.tags.epoch();
+        let from = self.timer.now();
+        let limit = region.strategy.remote_deadline;
+        let versions = self.within(limit, remote.versions(region, &[])).await?.tags;
         let mut sent = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for write in writes {
@@ -82,7 +86,7 @@ impl Engine {
             let encoded = super::write_path::encode(region, &write)?;
             let bytes = encoded.payload.bytes.len();
             let life = Life { region, plan: &plan, cost: Duration::ZERO };
-            let value = remote.entry(&encoded, Vec::new(), life)?;
+            let value = remote.entry(&write.key, &encoded, versions.clone(), life)?;
             batch.push(SetItem::new(write.key.clone(), value, SetOptions::new().ttl(super::remote::ttl(&plan))));
             self.forget(&write.key);
             sent.push((self.flights.ticket(&write.key), write, plan, bytes));
@@ -99,7 +103,7 @@ impl Engine {
                 Ok(outcome) if outcome.is_stored() => {
                     stored.push(write.key.clone());
                     if region.strategy.tiers.uses_near()
-                        && !self.keep_written(&mut ticket, region, &write, &plan, (began, bytes))
+                        && !self.keep_written(&mut ticket, region, &write, &plan, (began, from, bytes))
                     {
                         self.forget(&write.key);
                     }
@@ -110,7 +114,7 @@ impl Engine {
         }
         let count = stored.len();
         if count > 0 {
-            self.announce(&Target::Keys(stored)).await;
+            self.announce(&stored).await;
         }
         match fault {
             None => Ok(count),
@@ -131,14 +135,13 @@ impl Engine {
         };
         let limit = self.root.strategy.remote_deadline;
         let found = self.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
-        // A fill token is no value: nobody has stored one yet. What stands near alone is one.
-        Ok(match found {
-            Some(found) => match Header::decode(&found.value) {
-                Ok((header, _)) if header.kind != Kind::Value => self.near_ttl(key),
-                _ => found.remaining,
-            },
-            None => self.near_ttl(key),
-        })
+        let Some(found) = found else { return Ok(self.near_ttl(key)) };
+        // A fill token is no value: nobody has stored one yet. Nor is what was invalidated. What stands near alone is one.
+        let is_value = match Header::decode(&found.value) {
+            Ok((header, _)) => header.kind == Kind::Value && self.within(limit, remote.holds(&found.value)).await?,
+            Err(_) => true,
+        };
+        Ok(if is_value { found.remaining } else { self.near_ttl(key) })
     }
 
     fn near_ttl(&self, key: &Key) -> Option<Remaining> {
@@ -178,21 +181,20 @@ impl Engine {
         Ok(keys)
     }
 
-    /// Carries an invalidation out: here, in the remote tier, here again, and in the other processes.
+    /// Carries an invalidation out: here, in the remote tier together with the message to the other processes, and here
+    /// again.
     pub(crate) async fn invalidate(&self, target: Target) -> Result<Invalidated> {
         let mut near = self.apply(&target);
         // Somebody may have fetched an old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| near += self.apply(&target));
-        let removed = self.remove_remote(&target).await;
+        let removed = self.remove_target(&target).await;
         drop(again);
-        if self.remote.is_some() {
-            self.announce(&target).await;
-        }
         match removed {
-            Ok((remote, false)) => Ok(Invalidated::done(near, remote)),
-            Ok((remote, true)) => {
+            Ok((remote, deferred)) => {
                 let mut invalidated = Invalidated::done(near, remote);
-                invalidated.status = Status::Deferred;
+                if deferred {
+                    invalidated.status = Status::Deferred;
+                }
                 Ok(invalidated)
             }
             Err(error) => {
@@ -202,35 +204,91 @@ impl Engine {
         }
     }
 
-    /// How many keys were removed, and whether removals are still to come.
-    async fn remove_remote(&self, target: &Target) -> Result<(u64, bool)> {
-        let store = self.store();
+    /// How many keys or markers were removed, and whether removals are still to come.
+    async fn remove_target(&self, target: &Target) -> Result<(u64, bool)> {
+        if self.remote.is_none() {
+            return match target {
+                Target::Keys(keys) => tally(self.local.delete_many(keys).await),
+                Target::Tags(_) => Ok((0, false)),
+                wide => self.remove_matching(wide).await,
+            };
+        }
         match target {
-            Target::Keys(keys) => tally(store.delete_many(keys).await),
-            Target::Tags(tags) => match &self.remote {
-                Some(remote) => tally(remote.invalidate_tags(tags).await),
-                None => Ok((0, false)),
+            Target::Keys(keys) => tally(self.remove(keys).await),
+            Target::Tags(tags) => {
+                // The common marker first: where the removals are not one step, a load that makes a tag's marker anew must
+                // find that the common one has changed.
+                let mut all = vec![Tag::any()];
+                all.extend_from_slice(tags);
+                self.remove_markers(&all).await
+            }
+            Target::Region(prefix) => self.remove_markers(&[self.tag_of(prefix)]).await,
+            Target::Everything => self.remove_markers(&[Tag::everything()]).await,
+            wide => match self.remove_matching(wide).await {
+                Err(error) if error.is_transient() || error.kind().is_backend_fault() => {
+                    // What stands there cannot be listed now. The journal holds keys: the one that stands for all entries,
+                    // since the text of a key does not tell which handle wrote it.
+                    self.remove_markers(&[Tag::everything()]).await?;
+                    self.apply(&Target::Everything);
+                    Ok((0, true))
+                }
+                answer => answer,
             },
-            wide => self.remove_matching(store, wide).await,
         }
     }
 
-    async fn remove_matching(&self, store: &dyn Backend, target: &Target) -> Result<(u64, bool)> {
+    async fn remove_markers(&self, tags: &[Tag]) -> Result<(u64, bool)> {
+        let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
+        tally(self.remove(&markers).await)
+    }
+
+    /// Removes keys from the remote tier and tells the other processes of it, in one step for what lies together.
+    pub(crate) async fn remove(&self, keys: &[Key]) -> Each<bool> {
+        let store = self.store();
+        let Some(bus) = store.as_bus().filter(|_| self.remote.is_some() && self.coherence.speaks()) else {
+            return store.delete_many(keys).await;
+        };
+        let portions = portions(keys).into_iter().map(|keys| async move {
+            let (sequence, message) = self.coherence.compose(Body::Keys(keys.to_vec()));
+            let sending = Sending::new(&self.coherence, sequence);
+            let answers = bus.remove_and_publish(keys, self.coherence.channel(), message).await;
+            if answers.iter().all(Result::is_ok) {
+                sending.answered();
+            }
+            answers
+        });
+        let answers = join_all(portions).await.concat();
+        if !answers.iter().all(Result::is_ok) {
+            self.announce_unsure(keys).await;
+        }
+        answers
+    }
+
+    /// Finds what a pattern or a part names, page by page, and tells the others at the end of what they may hold besides.
+    async fn remove_matching(&self, target: &Target) -> Result<(u64, bool)> {
         let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
-        let mut pages = store.scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
+        let mut pages = self.store().scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
         let (mut removed, mut deferred) = (0, false);
         while let Some(mut page) = pages.try_next().await? {
             page.retain(|key| target.matches(key.as_str()) && !self.is_own(key));
-            let (more, later) = tally(store.delete_many(&page).await)?;
+            let (more, later) = tally(self.remove(&page).await)?;
             removed += more;
             deferred |= later;
+        }
+        match target {
+            Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,
+            Target::Part { prefix, part } => {
+                self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await;
+            }
+            _ => {}
         }
         Ok((removed, deferred))
     }
 
-    /// Published statistics are no entries: clearing the cache leaves them.
+    /// Markers and published statistics are no entries: patterns leave them.
     fn is_own(&self, key: &Key) -> bool {
-        key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
+        Tag::of_marker(key, &self.prefix).is_some()
+            || key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
     }
 
     /// How many keys an invalidation would touch; `None` for tags.

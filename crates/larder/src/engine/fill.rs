@@ -10,17 +10,22 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join;
 use larder_core::{
-    Backend, Error, ErrorKind, Expected, GetOptions, Key, Result, SetOptions, Tag,
-    envelope::{CodecId, Header, Kind, TagVersion},
+    Backend, Expected, Key, Result, SetOptions, Tag,
+    envelope::{CodecId, Header, Kind},
 };
 
-use super::remote::{Encoded, Life, Remote, ttl};
+use super::{
+    RegionState,
+    remote::{Encoded, Life, Remote, ttl},
+    versions::Versions,
+};
 
 /// How long a fill token or a lease lives unless its load renews it.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(3);
 
-/// How long a tag's marker lives: longer than entries usually do. One that goes earlier makes its entries misses.
-const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a marker lives from when it was last used: longer than entries usually do. One that goes earlier makes its
+/// entries misses.
+pub(super) const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a load needs to store its result in the remote tier.
 #[derive(Debug)]
@@ -44,14 +49,6 @@ struct Placed {
     key: Key,
     value: Bytes,
     token: Expected,
-}
-
-/// The versions of a load's tags before the load.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Versions {
-    tags: Vec<TagVersion>,
-    /// That of the namespace's tag-invalidation token: what tags that the loader names later are judged by.
-    invalidations: u64,
 }
 
 /// What stands under a key that is to be filled.
@@ -96,8 +93,14 @@ pub(crate) struct Claimed {
 
 impl Remote {
     /// Prepares a load: claims the key, and captures the versions of its tags at the same time.
-    pub(crate) async fn begin_fill(&self, key: &Key, ground: Ground, tags: &[Tag]) -> Result<Claim<Fill>> {
-        let (claim, versions) = join(self.claim(key, ground), self.versions(tags)).await;
+    pub(crate) async fn begin_fill(
+        &self,
+        key: &Key,
+        ground: Ground,
+        region: &RegionState,
+        tags: &[Tag],
+    ) -> Result<Claim<Fill>> {
+        let (claim, versions) = join(self.claim(key, ground), self.versions(region, tags)).await;
         Self::complete(claim?, versions)
     }
 
@@ -188,53 +191,24 @@ impl Remote {
     ) -> Result<bool> {
         let mut tags = fill.versions.tags.clone();
         if !late.is_empty() {
-            let late = self.versions(late).await?;
-            if late.invalidations != fill.versions.invalidations {
+            let late = self.late_versions(late).await?;
+            if late.any != fill.versions.any {
                 return Ok(false);
             }
             tags.extend(late.tags);
         }
-        let value = self.entry(entry, tags, life)?;
+        let value = self.entry(key, entry, tags, life)?;
         let options = SetOptions::new().ttl(ttl(life.plan));
-        Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
-    }
-
-    /// The versions of tags and of the namespace's tag-invalidation token, made where there are none.
-    pub(crate) async fn versions(&self, tags: &[Tag]) -> Result<Versions> {
-        let mut keys: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
-        keys.push(self.invalidations_key());
-        let mut versions = Vec::with_capacity(keys.len());
-        for (marker, found) in keys.iter().zip(self.backend.get_many(&keys, GetOptions::new()).await) {
-            versions.push(match found?.and_then(|found| version(&found.value)) {
-                Some(version) => version,
-                None => self.make_marker(marker).await?,
-            });
+        let stored = self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored();
+        if stored {
+            self.prolong(&fill.versions).await;
         }
-        let invalidations = versions.pop().unwrap_or(0);
-        let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
-        Ok(Versions { tags, invalidations })
-    }
-
-    /// The same for an entry that is not the result of a load.
-    pub(crate) async fn tag_versions(&self, tags: &[Tag]) -> Result<Vec<TagVersion>> {
-        if tags.is_empty() { Ok(Vec::new()) } else { Ok(self.versions(tags).await?.tags) }
-    }
-
-    async fn make_marker(&self, marker: &Key) -> Result<u64> {
-        let fresh = fastrand::u64(..);
-        let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
-        match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
-            None => Ok(fresh),
-            Some(found) => version(&found).ok_or_else(|| {
-                let message = "the tag's marker was overwritten by another program; delete it";
-                Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
-            }),
-        }
+        Ok(stored)
     }
 
     fn placing(&self, key: &Key) -> Result<Placing> {
         let mut header = Header::new(Kind::Placeholder, CodecId::RAW);
-        header.stale_until = self.clock.wall() + TOKEN_LIFE;
+        header.stale_until = self.server_now(key) + TOKEN_LIFE;
         let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
         let placed = Placed { key: key.clone(), value: Bytes::from(header.encode(&[])?), token };
         Ok(Placing { backend: Arc::clone(&self.backend), placed, is_open: true })
@@ -281,9 +255,4 @@ impl Drop for Placing {
             }
         });
     }
-}
-
-/// The version that a marker holds.
-pub(crate) fn version(marker: &[u8]) -> Option<u64> {
-    marker.try_into().ok().map(u64::from_le_bytes)
 }

@@ -6,6 +6,7 @@ mod fill;
 mod read;
 mod region_state;
 mod remote;
+mod versions;
 mod write_path;
 
 use std::{
@@ -35,6 +36,7 @@ pub(crate) use self::{
     },
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
+    versions::version,
     write_path::Write,
 };
 use crate::{coherence::Coherence, health::Notes, private::Sites, stats::Stats, tags::TagTable};
@@ -48,7 +50,7 @@ pub(crate) struct Engine {
     pub(crate) prefix: String,
     pub(crate) near: NearTier<Meta>,
     pub(crate) flights: Flights<Landed>,
-    pub(crate) tags: TagTable,
+    pub(crate) tags: Arc<TagTable>,
     pub(crate) remote: Option<Remote>,
     /// The remote tier's breaker and journal.
     pub(crate) fallback: Option<Arc<FallbackBackend>>,
@@ -59,7 +61,7 @@ pub(crate) struct Engine {
     pub(crate) root: Arc<RegionState>,
     pub(crate) regions: Mutex<HashMap<String, Arc<RegionState>>>,
     pub(crate) sites: Sites,
-    pub(crate) coherence: Coherence,
+    pub(crate) coherence: Arc<Coherence>,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) warned: AtomicBool,
     pub(crate) loads: Loads,
@@ -83,11 +85,12 @@ impl Drop for Engine {
 pub(crate) struct Parts {
     pub(crate) prefix: String,
     pub(crate) near: NearTier<Meta>,
-    pub(crate) fallback: Option<Arc<FallbackBackend>>,
+    /// The remote tier, and the same behind its fallback.
+    pub(crate) remote: Option<(Arc<dyn Backend>, Arc<FallbackBackend>)>,
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
     pub(crate) strategy: Strategy,
-    pub(crate) coherence: Coherence,
+    pub(crate) coherence: Arc<Coherence>,
     pub(crate) warn_below_hit_rate: Option<f64>,
     pub(crate) enabled: bool,
     pub(crate) max_background_loads: usize,
@@ -100,13 +103,23 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
         let clock: Arc<dyn Clock> = parts.timer.clone();
         let root = RegionState::new("cache", parts.prefix.clone(), "", parts.strategy)?;
+        let tags: Arc<TagTable> = Arc::default();
+        let fallback = parts.remote.as_ref().map(|(_, fallback)| Arc::clone(fallback));
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             near: parts.near,
             flights: Flights::new(),
-            tags: TagTable::default(),
-            remote: parts.fallback.clone().map(|backend| Remote::new(backend, &parts.prefix, clock)),
-            fallback: parts.fallback,
+            remote: parts.remote.map(|(primary, fallback)| Remote {
+                backend: Arc::clone(&fallback) as Arc<dyn Backend>,
+                primary,
+                fallback,
+                namespace_prefix: parts.prefix.clone(),
+                clock,
+                tags: Arc::clone(&tags),
+                coherence: Arc::clone(&parts.coherence),
+            }),
+            tags,
+            fallback,
             local: parts.local,
             timer: parts.timer,
             enabled: AtomicBool::new(parts.enabled),
@@ -145,7 +158,7 @@ impl Engine {
     /// Reads the near tier.
     #[inline]
     pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
-        judge(self.near.get(key), now)
+        judge(self.near.get(key), now, &self.coherence)
     }
 
     /// The region of a name, with the cache's own policy if it is new.
@@ -196,6 +209,7 @@ impl Engine {
                 let state = *states.borrow_and_update();
                 let Some(engine) = engine.upgrade() else { return };
                 if state == BreakerState::Closed {
+                    engine.coherence.next_period();
                     engine.forget_where(|_| true);
                 }
             }
@@ -226,22 +240,27 @@ impl Engine {
         life: NearLife,
         region: &RegionState,
     ) -> NearEntry<Meta> {
+        let from = life.from;
         let now = self.timer.now();
+        let mut meta = meta;
+        (meta.period, meta.relies_on_bus) = self.coherence.vouch(now);
         let mut cap = region.strategy.near_life(life.stale_for);
-        if self.remote_of(region).is_some() {
+        if self.remote_of(region).is_none() {
+            meta.relies_on_bus = false;
+        } else {
             // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers
             // but messages may be missed for the blind TTL.
             if life.unverified || self.is_away() {
                 cap = cap.min(region.strategy.outage_ttl);
-            } else if let Some(blind) = self.coherence.blind_ttl() {
-                cap = cap.min(blind);
+            } else if !meta.relies_on_bus {
+                cap = cap.min(self.coherence.blind_ttl());
             }
         }
-        let fresh_until = tick_after(now, life.fresh_for.min(cap));
-        let refresh_at = life.refresh_after.map_or(fresh_until, |after| tick_after(now, after).min(fresh_until));
+        let fresh_until = tick_after(from, life.fresh_for.min(cap));
+        let refresh_at = life.refresh_after.map_or(fresh_until, |after| tick_after(from, after).min(fresh_until));
         NearEntry::new(value, meta)
             .with_fresh_until(fresh_until)
-            .with_stale_until(tick_after(now, cap))
+            .with_stale_until(tick_after(from, cap))
             .with_refresh_at(refresh_at)
     }
 
@@ -305,9 +324,11 @@ impl Engine {
     }
 }
 
-/// How long an entry lives in the near tier, from now.
+/// How long an entry lives in the near tier.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NearLife {
+    /// From when on: for what was read or written, before it was sent.
+    pub(crate) from: Tick,
     pub(crate) fresh_for: Duration,
     pub(crate) stale_for: Duration,
     pub(crate) refresh_after: Option<Duration>,

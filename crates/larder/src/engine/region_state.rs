@@ -1,9 +1,12 @@
 //! What the engine knows of a region: its prefix, its policy and its figures.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use larder_codec::{AnyCodec, Compression};
-use larder_core::{KeyBuf, Result};
+use larder_core::{KeyBuf, Result, Tag};
 use larder_memory::AnyValue;
 use larder_strategy::{CompressionChoice, Strategy};
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,6 +29,8 @@ pub(crate) struct RegionState {
     pub(crate) schema: u32,
     pub(crate) weigher: Option<Weigher>,
     pub(crate) counters: Counters,
+    /// What its entries carry without being told.
+    own_tags: OnceLock<Vec<Tag>>,
 }
 
 impl RegionState {
@@ -53,6 +58,17 @@ impl RegionState {
             schema,
             weigher: None,
             counters: Counters::default(),
+            own_tags: OnceLock::new(),
+        })
+    }
+
+    /// The tags that every entry of this region carries: the namespace's and those of the region's levels.
+    pub(crate) fn own_tags(&self, namespace_prefix: &str) -> &[Tag] {
+        self.own_tags.get_or_init(|| {
+            let below = self.prefix.strip_prefix(namespace_prefix).unwrap_or_default();
+            let mut tags = vec![Tag::everything()];
+            tags.extend(Tag::levels(below));
+            tags
         })
     }
 }

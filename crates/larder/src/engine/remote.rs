@@ -1,39 +1,51 @@
 //! The remote tier: entries in envelopes and tag markers over a [`Backend`]. How loads fill it is in `fill.rs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
     Atomic, Backend, BackendExt, Clock, Condition, Each, Error, Expected, Found, GetOptions, Key, Result, SetOptions,
-    SetOutcome, Tag, Ttl, UnixMillis,
+    SetOutcome, Tag, Tick, Ttl, UnixMillis,
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::FallbackBackend;
 use larder_memory::AnyValue;
 use larder_strategy::Plan;
 
-use super::{RegionState, Write, fill::version};
+use super::{
+    RegionState, Write,
+    versions::{Seen, version},
+};
 use crate::{
+    coherence::Coherence,
     stats::Event,
+    tags::TagTable,
     value::{Absent, ValueOps},
 };
 
 /// The remote tier of a cache.
 #[derive(Debug)]
 pub(crate) struct Remote {
+    /// With the fallback in its stead while it is away.
     pub(crate) backend: Arc<dyn Backend>,
     /// The same, for those who want to be told of its faults.
-    fallback: Arc<FallbackBackend>,
+    pub(super) fallback: Arc<FallbackBackend>,
+    /// Without the fallback: for what is only asked of the remote tier itself.
+    pub(crate) primary: Arc<dyn Backend>,
     pub(super) namespace_prefix: String,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tags: Arc<TagTable>,
+    pub(super) coherence: Arc<Coherence>,
 }
 
 /// An entry of the remote tier that may be served.
 #[derive(Debug)]
 pub(crate) struct RemoteEntry {
     pub(crate) value: AnyValue,
+    /// Before it was asked for.
+    pub(crate) asked_at: Tick,
     pub(crate) fresh_for: Duration,
     pub(crate) stale_for: Duration,
     /// How long it was fresh in all when it was written.
@@ -71,6 +83,15 @@ pub(crate) struct Life<'a> {
     pub(crate) cost: Duration,
 }
 
+/// Where an entry was found, and before when it was asked for.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    key: &'a Key,
+    region: &'a RegionState,
+    ops: &'a ValueOps,
+    asked_at: Tick,
+}
+
 /// An entry ready to be written.
 pub(crate) struct Encoded {
     pub(crate) kind: Kind,
@@ -78,45 +99,93 @@ pub(crate) struct Encoded {
 }
 
 impl Remote {
-    pub(crate) fn new(fallback: Arc<FallbackBackend>, namespace_prefix: &str, clock: Arc<dyn Clock>) -> Self {
-        let backend = Arc::clone(&fallback) as Arc<dyn Backend>;
-        Self { backend, fallback, namespace_prefix: namespace_prefix.to_owned(), clock }
+    /// Reads a key: one round trip, and one more for an entry whose markers' versions are not known and do not belong to
+    /// its region or to `tags`, which are read at the same time.
+    pub(crate) async fn read(&self, key: &Key, region: &RegionState, ops: &ValueOps, tags: &[Tag]) -> Result<Stored> {
+        let found = self.read_many(std::slice::from_ref(key), region, ops, (tags, false)).await;
+        found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
     }
 
-    /// Reads a key: one round trip, and one more for an entry with tags.
-    pub(crate) async fn read(&self, key: &Key, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
-        let Some(bytes) = self.backend.get(key).await? else { return Ok(Stored::Nothing) };
-        self.interpret(key, bytes, region, ops).await
-    }
-
-    /// Reads keys: one round trip, and one more if there are entries with tags. `tells`: a key that could not be asked
-    /// for is an error, and else nothing.
+    /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known. `tells`: a
+    /// key that could not be asked for is an error, and else nothing.
     pub(crate) async fn read_many(
         &self,
         keys: &[Key],
         region: &RegionState,
         ops: &ValueOps,
-        tells: bool,
+        (tags, tells): (&[Tag], bool),
     ) -> Each<Stored> {
-        let found: Each<Option<Found>> = if tells {
-            self.fallback.get_many_or_fault(keys, GetOptions::new()).await
+        let asked = self.asked();
+        let unknown = self.unknown(self.marked(region, tags), asked);
+        let all: Cow<'_, [Key]> =
+            if unknown.is_empty() { Cow::Borrowed(keys) } else { Cow::Owned([keys, &self.markers(&unknown)].concat()) };
+        let mut found: Each<Option<Found>> = if tells {
+            self.fallback.get_many_or_fault(&all, GetOptions::new()).await
         } else {
-            self.backend.get_many(keys, GetOptions::new()).await
+            self.backend.get_many(&all, GetOptions::new()).await
         };
-        let judged = keys.iter().zip(found).map(|(key, found)| async move {
-            match found? {
-                Some(found) => self.interpret(key, found.value, region, ops).await,
-                None => Ok(Stored::Nothing),
+        let versions = found.split_off(keys.len().min(found.len()));
+        let mut seen = Seen::default();
+        let mut learnt = Vec::with_capacity(unknown.len());
+        for (tag, answer) in unknown.iter().zip(versions) {
+            // One that could not be read is asked for again if an entry carries it.
+            if let Ok(answer) = answer {
+                let version = answer.and_then(|found| version(&found.value));
+                seen.put(tag.clone(), version);
+                learnt.push((tag, version));
+            }
+        }
+        self.learn(&learnt, asked);
+        let found = found.into_iter().map(|found| found.map(|found| found.map(|found| found.value))).collect();
+        self.judge_all(keys, found, region, ops, (asked.at(), seen)).await
+    }
+
+    /// Judges what stands under keys.
+    async fn judge_all(
+        &self,
+        keys: &[Key],
+        found: Each<Option<Bytes>>,
+        region: &RegionState,
+        ops: &ValueOps,
+        (asked_at, mut seen): (Tick, Seen),
+    ) -> Each<Stored> {
+        let headers: Vec<_> = found
+            .iter()
+            .map(|found| found.as_ref().ok()?.as_ref().map(|bytes| larder_codec::read_header(bytes, region.schema)))
+            .collect();
+        let tables: Vec<&[TagVersion]> = headers
+            .iter()
+            .map(|header| match header {
+                Some(Ok((header, _))) if matches!(header.kind, Kind::Value | Kind::Negative) => header.tags.as_slice(),
+                _ => &[],
+            })
+            .collect();
+        let holds = self.hold(&tables, &mut seen).await;
+        let judged = keys.iter().zip(&found).zip(headers.iter().zip(holds)).map(|((key, found), (header, holds))| {
+            let found = found.clone();
+            async move {
+                match (found?, header) {
+                    (Some(bytes), Some(Ok((header, payload)))) => {
+                        let place = Place { key, region, ops, asked_at };
+                        self.judge_entry(place, &bytes, header, payload, holds).await
+                    }
+                    (Some(bytes), Some(Err(failure))) => self.unusable(key, &bytes, failure, region).await,
+                    _ => Ok(Stored::Nothing),
+                }
             }
         });
         join_all(judged).await
     }
 
-    async fn interpret(&self, key: &Key, bytes: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
-        let (header, payload) = match larder_codec::read_header(&bytes, region.schema) {
-            Ok(parts) => parts,
-            Err(failure) => return self.unusable(key, &bytes, &failure, region).await,
-        };
+    async fn judge_entry(
+        &self,
+        place: Place<'_>,
+        bytes: &Bytes,
+        header: &Header,
+        payload: &[u8],
+        holds: Result<bool>,
+    ) -> Result<Stored> {
+        let Place { key, region, ops, asked_at } = place;
         let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
         match header.kind {
             Kind::Placeholder => return Ok(Stored::Loading(token)),
@@ -124,11 +193,10 @@ impl Remote {
             _ => return Ok(Stored::LeftAlone),
         }
         let life = if header.ttl_ms == u64::MAX { Duration::MAX } else { Duration::from_millis(header.ttl_ms) };
-        if !self.tags_hold(&header.tags).await? {
+        if !holds? {
             return Ok(Stored::Dead(token));
         }
-        // Not before the tags were asked for: what is left of the entry counts from here.
-        let now = self.clock.wall();
+        let now = self.server_now(key);
         let stale_for = header.stale_until.remaining(now).min(life);
         if stale_for.is_zero() {
             return Ok(Stored::Dead(token));
@@ -137,16 +205,17 @@ impl Remote {
         let value = if header.kind == Kind::Negative {
             Arc::new(Absent) as AnyValue
         } else {
-            match (serde.decode)(&header, payload) {
+            match (serde.decode)(header, payload) {
                 Ok(value) => value,
                 Err(error) => {
                     let failure = ReadFailure::from(error);
-                    return self.unusable(key, &bytes, &failure, region).await;
+                    return self.unusable(key, bytes, &failure, region).await;
                 }
             }
         };
         Ok(Stored::Entry(Box::new(RemoteEntry {
             value,
+            asked_at,
             fresh_for: header.fresh_until.remaining(now).min(life),
             stale_for,
             ttl: life.saturating_sub(header.stale_until.remaining(header.fresh_until)),
@@ -155,7 +224,7 @@ impl Remote {
             age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
             bytes: bytes.len(),
             token,
-            tags: header.tags.into_iter().map(|tag| tag.tag).collect(),
+            tags: header.tags.iter().filter(|tag| !tag.tag.is_own()).map(|tag| tag.tag.clone()).collect(),
         })))
     }
 
@@ -173,24 +242,24 @@ impl Remote {
         Ok(Stored::Nothing)
     }
 
-    /// Whether every tag still has the version that an entry was stored with.
-    async fn tags_hold(&self, tags: &[TagVersion]) -> Result<bool> {
-        if tags.is_empty() {
-            return Ok(true);
-        }
-        let markers: Vec<Key> = tags.iter().map(|tag| tag.tag.marker(&self.namespace_prefix)).collect();
-        let found = self.backend.get_many(&markers, GetOptions::new()).await;
-        for (tag, marker) in tags.iter().zip(found) {
-            if marker?.and_then(|found| version(&found.value)) != Some(tag.version) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Judges what stood under the key when the token was to be placed.
     pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
-        self.interpret(key, found, region, ops).await
+        // It was asked for within the deadline of this step.
+        let seen = (self.clock.now() - region.strategy.remote_deadline, Seen::default());
+        let judged = self.judge_all(std::slice::from_ref(key), vec![Ok(Some(found))], region, ops, seen).await;
+        judged.into_iter().next().unwrap_or(Ok(Stored::Nothing))
+    }
+
+    /// Whether the markers of a stored entry have the versions that it carries; what is no entry holds.
+    pub(crate) async fn holds(&self, bytes: &[u8]) -> Result<bool> {
+        let Ok((header, _)) = Header::decode(bytes) else { return Ok(true) };
+        self.hold(&[&header.tags], &mut Seen::default()).await.pop().unwrap_or(Ok(true))
+    }
+
+    /// What time the server of a key has: its own clock as far as that was measured, else this machine's.
+    pub(crate) fn server_now(&self, key: &Key) -> UnixMillis {
+        let lineage = self.primary.as_lineage();
+        lineage.and_then(|lineage| lineage.server_time(key)).unwrap_or_else(|| self.clock.wall())
     }
 
     /// Writes a value whatever stands there, as a caller's `set` does. Fill tokens and dead entries are nothing that a
@@ -203,14 +272,14 @@ impl Remote {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let Write { key, tags, ops, .. } = write;
-        let versions = self.tag_versions(tags).await?;
-        let value = self.entry(entry, versions, life)?;
+        let versions = self.versions(life.region, tags).await?;
+        let value = self.entry(key, entry, versions.tags, life)?;
         let options = options.ttl(ttl(life.plan));
         let outcome = self.backend.set(key, value.clone(), options).await?;
         if outcome.is_stored() || options.condition != Condition::IfAbsent {
             return Ok(outcome);
         }
-        match self.read(key, life.region, ops).await? {
+        match self.read(key, life.region, ops, tags).await? {
             Stored::Loading(token) | Stored::Dead(token) => {
                 let options = SetOptions::new().ttl(options.ttl);
                 self.atomic()?.compare_and_set(key, &token, value, options).await
@@ -220,7 +289,7 @@ impl Remote {
     }
 
     /// The bytes of an entry that begins its life now.
-    pub(crate) fn entry(&self, entry: &Encoded, tags: Vec<TagVersion>, life: Life<'_>) -> Result<Bytes> {
+    pub(crate) fn entry(&self, key: &Key, entry: &Encoded, tags: Vec<TagVersion>, life: Life<'_>) -> Result<Bytes> {
         let Life { region, plan, cost } = life;
         let mut header = Header::new(entry.kind, entry.payload.codec);
         header.compression = entry.payload.compression;
@@ -229,25 +298,12 @@ impl Remote {
         header.load_cost_us = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX);
         header.tags = tags;
         if !plan.is_endless() {
-            let now = self.clock.wall();
+            let now = self.server_now(key);
             header.fresh_until = now + plan.fresh_for;
             header.stale_until = until(now, plan.stale_for);
             header.ttl_ms = larder_core::ttl_millis(plan.stale_for).unwrap_or(u64::MAX);
         }
         Ok(Bytes::from(header.encode(&entry.payload.bytes)?))
-    }
-
-    /// Removes the markers of tags, and the namespace's tag-invalidation token.
-    pub(crate) async fn invalidate_tags(&self, tags: &[Tag]) -> Each<bool> {
-        // The token first: where the removals are not one step, a load that makes a tag's marker anew must find that the
-        // token has changed.
-        let mut markers = vec![self.invalidations_key()];
-        markers.extend(tags.iter().map(|tag| tag.marker(&self.namespace_prefix)));
-        self.backend.delete_many(&markers).await
-    }
-
-    pub(super) fn invalidations_key(&self) -> Key {
-        Key::from_canonical(format!("{}%tags", self.namespace_prefix))
     }
 
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
 use larder_core::{
-    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Target, Ttl,
+    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Tick, Ttl,
     envelope::{self, Header, Kind},
 };
 use larder_flight::Ticket;
@@ -65,7 +65,7 @@ impl Engine {
         let plan = self.write_plan(region, &write, Some(remote)).await?;
         let encoded = encode(region, &write)?;
         let bytes = encoded.payload.bytes.len();
-        let began = self.tags.epoch();
+        let (began, from) = (self.tags.epoch(), self.timer.now());
         // Loads and reads that are under way hold something older.
         self.forget(&write.key);
         let mut ticket = self.flights.ticket(&write.key);
@@ -86,10 +86,10 @@ impl Engine {
         };
         if outcome.is_stored() {
             let near = !write.skip_near && region.strategy.tiers.uses_near();
-            if !near || !self.keep_written(&mut ticket, region, &write, &plan, (began, bytes)) {
+            if !near || !self.keep_written(&mut ticket, region, &write, &plan, (began, from, bytes)) {
                 self.forget(&write.key);
             }
-            self.announce(&Target::Keys(vec![write.key.clone()])).await;
+            self.announce(std::slice::from_ref(&write.key)).await;
         }
         Ok(outcome)
     }
@@ -104,7 +104,7 @@ impl Engine {
             Some(Ttl::Keep) => keep(self.near.get(write.key.as_str()).map(|entry| entry.stale_until.since(now))),
             other => plan_for(region, other),
         };
-        let (entry, weight) = self.written(region, write, &plan, began, None);
+        let (entry, weight) = self.written(region, write, &plan, (began, now), None);
         // What gives way is dropped outside the fence's lock: a value's `Drop` may use the cache.
         let (mut displaced, mut replaced) = (Displaced::default(), None);
         let outcome = self.flights.raise(&write.key, || {
@@ -133,9 +133,9 @@ impl Engine {
         region: &RegionState,
         write: &Write,
         plan: &Plan,
-        (began, bytes): (u64, usize),
+        (began, from, bytes): (u64, Tick, usize),
     ) -> bool {
-        let (entry, weight) = self.written(region, write, plan, began, Some(bytes));
+        let (entry, weight) = self.written(region, write, plan, (began, from), Some(bytes));
         let mut displaced = Displaced::default();
         ticket.commit(|| {
             self.near.insert_with(Arc::clone(write.key.as_arc()), entry, weight, &mut displaced);
@@ -147,12 +147,12 @@ impl Engine {
         region: &RegionState,
         write: &Write,
         plan: &Plan,
-        began: u64,
+        (began, from): (u64, Tick),
         bytes: Option<usize>,
     ) -> (NearEntry<Meta>, u64) {
-        let meta = Meta { loaded_at: self.timer.now(), began, tags: self.tags.cells(&write.tags) };
-        let life =
-            NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: None, unverified: false };
+        let meta = Meta::new(self.timer.now(), began, self.tags.cells(&write.tags));
+        let Plan { fresh_for, stale_for, .. } = *plan;
+        let life = NearLife { from, fresh_for, stale_for, refresh_after: None, unverified: false };
         let entry = self.near_entry(write.value.clone(), meta, life, region);
         (entry, Self::weight(region, &write.value, bytes, write.ops.size))
     }
@@ -175,11 +175,10 @@ impl Engine {
         // Somebody may have fetched the old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| self.forget_all(keys));
         let deadline = region.strategy.remote_deadline;
-        let answers = self.within(deadline, async { Ok(self.store().delete_many(keys).await) }).await;
+        let answers = self.within(deadline, async { Ok(self.remove(keys).await) }).await;
         drop(again);
-        // Whether or not the removal came through: what came through must not stay in the others' near tiers.
-        if self.remote.is_some() {
-            self.announce(&Target::Keys(keys.to_vec())).await;
+        if answers.is_err() {
+            self.announce_unsure(keys).await;
         }
         let mut removed = 0;
         for (near, remote) in near.into_iter().zip(answers?) {
@@ -199,7 +198,7 @@ impl Engine {
         let changed = self.within(deadline, self.expire_remote(remote, key, ttl)).await;
         drop(again);
         if changed.as_ref().is_ok_and(|changed| *changed) {
-            self.announce(&Target::Keys(vec![key.clone()])).await;
+            self.announce(std::slice::from_ref(key)).await;
         }
         changed
     }
@@ -235,7 +234,7 @@ impl Engine {
         mut bytes: Vec<u8>,
         life: Option<Duration>,
     ) -> Result<bool> {
-        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| self.timer.wall() + life);
+        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| remote.server_now(key) + life);
         let ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
         if let Err(reason) = envelope::patch_deadlines(&mut bytes, until, until, ttl_ms) {
             return Err(Error::new(ErrorKind::Decode, "expire", reason.as_str()).with_key(key));
@@ -263,7 +262,7 @@ impl Engine {
             if !plan.is_stored() {
                 return self.near.remove(key.as_str()).is_some();
             }
-            let deadline = if plan.is_endless() { larder_core::Tick::FOREVER } else { now + plan.fresh_for };
+            let deadline = if plan.is_endless() { Tick::FOREVER } else { now + plan.fresh_for };
             let amend = |entry: &mut NearEntry<Meta>| {
                 (entry.fresh_until, entry.stale_until, entry.refresh_at) = (deadline, deadline, deadline);
             };

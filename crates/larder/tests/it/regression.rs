@@ -280,7 +280,7 @@ async fn a_removal_whose_outcome_is_unknown_is_told_to_the_other_processes() {
     clock.settle().await;
     two.get::<_, u32>("k").await;
     assert_eq!(two.stats().near_hits, 1);
-    ailing.set_for(Operation::DeleteMany, Fault::Hang);
+    ailing.set_for(Operation::RemoveAndPublish, Fault::Hang);
     let remover = one.clone();
     let removal = tokio::spawn(async move { remover.try_delete("k").await });
     clock.settle().await;

@@ -239,7 +239,7 @@ impl Batch {
         let Some(remote) = request.remote() else { return (items.into_iter().map(unclaimed(false)).collect(), vec![]) };
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
         let limit = request.region.strategy.remote_deadline;
-        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, false).await) };
+        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, (&request.tags, false)).await) };
         let found = match request.engine.within(limit, read).await {
             Ok(found) => found,
             Err(error) => {
@@ -310,7 +310,8 @@ impl Batch {
         let limit = self.request.region.strategy.remote_deadline;
         let claiming = async {
             let each = keys.iter().zip(grounds).map(|(key, ground)| remote.claim(key, ground));
-            let (versions, claims) = join(remote.versions(&self.request.tags), join_all(each)).await;
+            let versions = remote.versions(&self.request.region, &self.request.tags);
+            let (versions, claims) = join(versions, join_all(each)).await;
             let complete = |claim: larder_core::Result<_>| Remote::complete(claim?, versions.clone());
             Ok(claims.into_iter().map(complete).collect::<Vec<_>>())
         };

@@ -162,7 +162,8 @@ impl Led {
             let landed = Outcome { stale: true, ..outcome.clone() };
             let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
             // Without trust in the bus nobody would hear that it was invalidated elsewhere.
-            let blind = engine.coherence.blind_ttl().map_or(Tick::FOREVER, |ttl| now + ttl);
+            let coherence = &engine.coherence;
+            let blind = if coherence.is_trusted(now) { Tick::FOREVER } else { now + coherence.blind_ttl() };
             let (id, until) = (self.request.id, at.min(*until).min(safe).min(blind));
             engine.serving.keep(self.leader.ticket(), id, landed, now, until);
             return;
@@ -274,8 +275,9 @@ impl LoadRequest {
             return false;
         }
         let Filled { value, late, plan, bytes, unverified } = *filled;
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(late) };
-        let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified), &self.region);
+        let now = self.engine.timer.now();
+        let meta = Meta::new(now, began, self.cells(late));
+        let entry = self.engine.near_entry(value.clone(), meta, life(plan, unverified, now), &self.region);
         let weight = Engine::weight(&self.region, value, bytes, self.ops.size);
         let committed = self.commit(leader, entry, weight);
         if !committed {
@@ -302,14 +304,16 @@ impl LoadRequest {
             return;
         }
         let failed = Arc::new(Failed(Arc::clone(error)));
-        let meta = Meta { loaded_at: self.engine.timer.now(), began, tags: self.cells(&[]) };
-        let entry = self.engine.near_entry(failed, meta, life(&plan, false), &self.region);
+        let now = self.engine.timer.now();
+        let meta = Meta::new(now, began, self.cells(&[]));
+        let entry = self.engine.near_entry(failed, meta, life(&plan, false, now), &self.region);
         self.commit(leader, entry, self.ops.size as u64);
     }
 }
 
-fn life(plan: &Plan, unverified: bool) -> NearLife {
-    NearLife { fresh_for: plan.fresh_for, stale_for: plan.stale_for, refresh_after: plan.refresh_after, unverified }
+fn life(plan: &Plan, unverified: bool, from: Tick) -> NearLife {
+    let Plan { fresh_for, stale_for, refresh_after, .. } = *plan;
+    NearLife { from, fresh_for, stale_for, refresh_after, unverified }
 }
 
 /// A near entry may stand for a remembered failure.

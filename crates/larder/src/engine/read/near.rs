@@ -4,6 +4,7 @@ use larder_core::Tick;
 use larder_memory::{AnyValue, NearEntry};
 
 use crate::{
+    coherence::Coherence,
     outcome::{Outcome, Source},
     tags::{TagCells, valid},
 };
@@ -16,6 +17,17 @@ pub(crate) struct Meta {
     /// Where the tag epochs stood when the load began.
     pub(crate) began: u64,
     pub(crate) tags: Option<TagCells>,
+    /// The period of the bus in which it was kept.
+    pub(crate) period: u64,
+    /// Whether it may be served only while the bus is trusted.
+    pub(crate) relies_on_bus: bool,
+}
+
+impl Meta {
+    /// What is known of a value before it is kept.
+    pub(crate) fn new(loaded_at: Tick, began: u64, tags: Option<TagCells>) -> Self {
+        Self { loaded_at, began, tags, period: 0, relies_on_bus: false }
+    }
 }
 
 /// What a read of the near tier found.
@@ -31,10 +43,13 @@ pub(crate) enum NearRead {
     Miss,
 }
 
-/// Judges an entry by deadlines and tags.
+/// Judges an entry by the state of the bus, deadlines and tags.
 #[inline(always)]
-pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick) -> NearRead {
+pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> NearRead {
     let Some(entry) = entry else { return NearRead::Miss };
+    if !coherence.serves(&entry.meta, now) {
+        return NearRead::Miss;
+    }
     if let Some(tags) = &entry.meta.tags
         && !valid(tags, entry.meta.began)
     {

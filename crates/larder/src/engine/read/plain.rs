@@ -64,7 +64,7 @@ impl LoadRequest {
         let began = self.engine.tags.epoch();
         let read = async {
             let key = std::slice::from_ref(&self.key);
-            let found = remote.read_many(key, &self.region, self.ops, self.options.tells).await;
+            let found = remote.read_many(key, &self.region, self.ops, (&self.tags, self.options.tells)).await;
             found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
         };
         let landed = match self.engine.within(deadline, read).await {

@@ -52,7 +52,7 @@ impl LoadRequest {
     pub(crate) async fn look(&self, refresh_of: Option<Tick>, waited: bool) -> RemotePhase {
         let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
         let step = async {
-            let stored = remote.read(&self.key, &self.region, self.ops).await?;
+            let stored = remote.read(&self.key, &self.region, self.ops, &self.tags).await?;
             self.proceed(remote, stored, refresh_of, waited).await
         };
         self.in_time(step).await
@@ -79,11 +79,11 @@ impl LoadRequest {
                 Considered::Done(phase) => return Ok(phase),
                 Considered::Claim(stale, ground) => (stale, ground),
             };
-            stored = match remote.begin_fill(&self.key, ground, &self.tags).await? {
+            stored = match remote.begin_fill(&self.key, ground, &self.region, &self.tags).await? {
                 Claim::Ours(fill) => return Ok(RemotePhase::of(stale, Next::Load(Some(fill)))),
                 Claim::Leased(token) => return Ok(RemotePhase::of(stale, Next::Wait(token))),
                 Claim::Found(bytes) => remote.judge(&self.key, bytes, &self.region, self.ops).await?,
-                Claim::Changed => remote.read(&self.key, &self.region, self.ops).await?,
+                Claim::Changed => remote.read(&self.key, &self.region, self.ops, &self.tags).await?,
             };
         }
         Ok(RemotePhase::Go(Next::Load(None)))
@@ -143,7 +143,7 @@ impl LoadRequest {
     pub(crate) async fn share_token(&self, token: Expected) -> RemotePhase {
         let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
         self.in_time(async {
-            let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.tags).await?;
+            let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.region, &self.tags).await?;
             Ok(RemotePhase::Go(Next::Load(if let Claim::Ours(fill) = claim { Some(fill) } else { None })))
         })
         .await
@@ -212,10 +212,11 @@ impl Engine {
     ) -> Outcome<AnyValue> {
         if region.strategy.tiers.uses_near() {
             let now = self.timer.now();
-            let meta = Meta { loaded_at: now - entry.age, began, tags: self.tags.cells(&entry.tags) };
+            let meta = Meta::new(now - entry.age, began, self.tags.cells(&entry.tags));
             let elapsed = entry.ttl.saturating_sub(entry.fresh_for);
             let early = region.strategy.refresh_after(entry.ttl, entry.cost, &mut self.rng());
             let life = NearLife {
+                from: entry.asked_at,
                 fresh_for: entry.fresh_for,
                 stale_for: entry.stale_for,
                 refresh_after: early.map(|after| after.saturating_sub(elapsed)),

@@ -1,0 +1,372 @@
+//! Coherence between processes: who may trust that it hears of every invalidation, and what follows if it may not.
+//!
+//! A cache *trusts* the bus from a subscription that it has sent and seen confirmed until something may have been missed:
+//! the link was lost, its own heartbeats do not come back, a number in another's messages is missing, the namespace's
+//! generation is not the one it knows, the machine slept, the server was replaced. Trust begins and ends with the next
+//! **period**: a number that every near entry carries, so that all of them are dead at once, and with fencing all loads.
+//! Versions of markers are known within one period only.
+//!
+//! No task is relied on for the end of trust: a hit compares the clock with the tick until which its own last heartbeat
+//! vouches for the link ([`Coherence::serves`]).
+
+mod beat;
+mod listen;
+mod message;
+mod origins;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use larder_core::{Bus, Error, Guard, Key, Tag, Target, Tick, UnixMillis};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub(crate) use self::message::{Beat, Body, Message, portions};
+use self::origins::Origins;
+use crate::{
+    engine::{Engine, Meta},
+    events,
+};
+
+/// The pause between heartbeats of few processes.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Heartbeats of all processes together in a second, at most: with more processes each beats more seldom.
+const BEATS_A_SECOND: usize = 50;
+
+/// This process's part in the bus.
+#[derive(Debug)]
+pub(crate) struct Coherence {
+    origin: u64,
+    channel: String,
+    blind_ttl: Duration,
+    /// Whether others are told and heard.
+    speaks: bool,
+    /// Grows with every beginning and end of trust, and when everything is invalidated.
+    period: AtomicU64,
+    /// Until when the last heartbeat that came back vouches for the link, in ticks; 0 without trust.
+    trusted_until: AtomicU64,
+    /// How many messages were sent.
+    sequence: AtomicU64,
+    /// Messages of other versions of the protocol, or unreadable ones.
+    ignored: AtomicU64,
+    bus: Mutex<Option<Arc<dyn Bus>>>,
+    link: Mutex<Link>,
+    reopen: Notify,
+    beat_soon: Notify,
+}
+
+/// What is known of the link.
+#[derive(Debug)]
+struct Link {
+    trusted: bool,
+    interval: Duration,
+    beats: u64,
+    /// Own heartbeats that have not come back yet, and when they were sent.
+    sent: VecDeque<(u64, Tick)>,
+    origins: Origins,
+    /// Own messages that may not have been sent, and whose removals are remembered.
+    void: Vec<u64>,
+    /// What both clocks said when they were last compared.
+    clocks: Option<(Tick, UnixMillis)>,
+}
+
+impl Coherence {
+    pub(crate) fn new(prefix: &str, blind_ttl: Duration, speaks: bool) -> Self {
+        let link = Link {
+            trusted: false,
+            interval: BEAT,
+            beats: 0,
+            sent: VecDeque::new(),
+            origins: Origins::default(),
+            void: Vec::new(),
+            clocks: None,
+        };
+        Self {
+            origin: fastrand::u64(..),
+            channel: channel(prefix),
+            blind_ttl,
+            speaks,
+            period: AtomicU64::new(1),
+            trusted_until: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            ignored: AtomicU64::new(0),
+            bus: Mutex::new(None),
+            link: Mutex::new(link),
+            reopen: Notify::new(),
+            beat_soon: Notify::new(),
+        }
+    }
+
+    /// Identifies this cache among the processes of a namespace.
+    pub(crate) fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    pub(crate) fn speaks(&self) -> bool {
+        self.speaks
+    }
+
+    /// Messages that were ignored because they were of another version, or unreadable.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages of other processes arrive.
+    #[inline]
+    pub(crate) fn is_trusted(&self, now: Tick) -> bool {
+        now.as_nanos() < self.trusted_until.load(Ordering::Acquire)
+    }
+
+    /// The present period, if the bus is trusted.
+    pub(crate) fn period(&self, now: Tick) -> Option<u64> {
+        let period = self.period.load(Ordering::Acquire);
+        self.is_trusted(now).then_some(period)
+    }
+
+    /// Whether a near entry is of this period, and the link was good until now if that is what the entry relies on.
+    #[inline]
+    pub(crate) fn serves(&self, meta: &Meta, now: Tick) -> bool {
+        meta.period == self.period.load(Ordering::Acquire) && (!meta.relies_on_bus || self.is_trusted(now))
+    }
+
+    /// What a near entry that is kept now remembers: the period, and whether it relies on the bus.
+    pub(crate) fn vouch(&self, now: Tick) -> (u64, bool) {
+        // The period first: if it ends in between, the entry is dead.
+        (self.period.load(Ordering::Acquire), self.is_trusted(now))
+    }
+
+    /// How long near entries may live while they may miss a message.
+    pub(crate) fn blind_ttl(&self) -> Duration {
+        self.blind_ttl
+    }
+
+    /// The next period: every near entry and every known version is outdated.
+    pub(crate) fn next_period(&self) {
+        self.period.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A message with its number.
+    pub(crate) fn compose(&self, body: Body) -> (u64, Bytes) {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = Message { origin: self.origin, sequence, body };
+        (sequence, Bytes::from(message.encode()))
+    }
+
+    /// What is said of removals that are made up for after an outage.
+    pub(crate) fn removal(&self, keys: &[Key]) -> Bytes {
+        self.compose(Body::Keys(keys.to_vec())).1
+    }
+
+    /// A message may not have been sent, but its removals are remembered and will be told of.
+    pub(crate) fn void(&self, sequence: u64) {
+        self.link.lock().void.push(sequence);
+    }
+
+    /// Begins a period of trust, unless one goes on already.
+    fn begin_trust(&self, now: Tick) {
+        let mut link = self.link.lock();
+        link.trusted = true;
+        link.sent.clear();
+        link.origins = Origins::default();
+        self.next_period();
+        // Until the first heartbeat should have come back.
+        self.trusted_until.store((now + link.patience()).as_nanos(), Ordering::Release);
+    }
+
+    /// Ends the period; answers whether it was one of trust.
+    fn end_trust(&self) -> bool {
+        let mut link = self.link.lock();
+        self.trusted_until.store(0, Ordering::Release);
+        self.next_period();
+        std::mem::replace(&mut link.trusted, false)
+    }
+
+    /// One's own heartbeat came back: it vouches for the link since it was sent.
+    fn echoed(&self, number: u64) {
+        let mut link = self.link.lock();
+        let Some(at) = link.sent.iter().position(|(sent, _)| *sent == number) else { return };
+        let (_, sent) = link.sent[at];
+        link.sent.drain(..=at);
+        if link.trusted {
+            let until = (sent + link.patience()).as_nanos();
+            self.trusted_until.fetch_max(until, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Link {
+    /// How long a heartbeat vouches: until the second one after it should have come back.
+    fn patience(&self) -> Duration {
+        self.interval * 5 / 2
+    }
+}
+
+/// A message on its way. Dropped before it was answered, it may not have been sent: what it tells of is remembered.
+pub(crate) struct Sending<'a> {
+    coherence: &'a Coherence,
+    sequence: u64,
+    answered: bool,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) fn new(coherence: &'a Coherence, sequence: u64) -> Self {
+        Self { coherence, sequence, answered: false }
+    }
+
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.coherence.void(self.sequence);
+        }
+    }
+}
+
+impl Engine {
+    /// Tells the other processes of keys that were written. If a message cannot be sent, its number stays missing, and the
+    /// others distrust the bus.
+    pub(crate) async fn announce(&self, keys: &[Key]) {
+        for keys in portions(keys) {
+            self.publish_message(Body::Keys(keys.to_vec())).await;
+        }
+    }
+
+    /// Tells the other processes of a removal that is not confirmed: if it came through, old copies must not stay in their
+    /// near tiers until it is repeated from the journal.
+    pub(crate) async fn announce_unsure(&self, keys: &[Key]) {
+        if !self.is_away() {
+            self.announce(keys).await;
+        }
+    }
+
+    pub(crate) async fn publish_message(&self, body: Body) {
+        let bus = self.coherence.bus.lock().clone();
+        let Some(bus) = bus else { return };
+        let (_, message) = self.coherence.compose(body);
+        let sent = self.within(self.root.strategy.remote_deadline, async { bus.publish(message).await });
+        if let Err(error) = sent.await {
+            self.remote_fault(&self.root, None, &error);
+        }
+    }
+
+    /// Trusts the bus from now on.
+    fn trust(&self) {
+        self.coherence.begin_trust(self.timer.now());
+        self.fence_all();
+        self.coherence.beat_soon.notify_one();
+        events::bus();
+    }
+
+    /// Messages may have been missed: nothing that was kept or asked for until now is served or kept any more. With `reopen`
+    /// only a new subscription brings trust back.
+    pub(crate) fn distrust(&self, reason: &'static str, reopen: bool) {
+        let was_trusted = self.coherence.end_trust();
+        self.fence_all();
+        if reopen {
+            self.coherence.reopen.notify_one();
+        }
+        if was_trusted {
+            events::distrusted(reason);
+        }
+    }
+
+    /// Fences and detaches everything that is under way.
+    fn fence_all(&self) {
+        self.flights.raise_where(|_| true);
+        self.serving.forget(|_| true);
+    }
+
+    /// What must hold before anything is read from a new connection to the remote tier: its server is the one that it was.
+    pub(crate) fn guard(self: &Arc<Self>) -> Guard {
+        let engine = Arc::downgrade(self);
+        Guard {
+            record: Key::from_canonical(format!("{}%run", self.prefix)),
+            generation: Tag::everything().marker(&self.prefix),
+            changed: Arc::new(move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.distrust("the server was restarted or replaced", true);
+                }
+            }),
+        }
+    }
+
+    /// Carries an invalidation out in this process; answers how many near entries were dropped.
+    pub(crate) fn apply(&self, target: &Target) -> u64 {
+        match target {
+            Target::Keys(keys) => self.apply_keys(keys),
+            Target::Tags(tags) => {
+                tags.iter().for_each(|tag| self.tags.invalidate(tag));
+                self.tags.invalidate(&Tag::any());
+                0
+            }
+            Target::Region(prefix) => {
+                let tag = self.tag_of(prefix);
+                if tag == Tag::everything() {
+                    return self.apply(&Target::Everything);
+                }
+                self.tags.invalidate(&tag);
+                self.forget_where(|key| key.starts_with(prefix.as_str()))
+            }
+            Target::Everything => {
+                self.tags.invalidate(&Tag::everything());
+                self.coherence.next_period();
+                self.forget_where(|_| true)
+            }
+            other => self.forget_where(|key| other.matches(key)),
+        }
+    }
+
+    /// Keys are dropped; markers are carried out as what they stand for.
+    pub(crate) fn apply_keys(&self, keys: &[Key]) -> u64 {
+        keys.iter().map(|key| self.apply_key(key)).sum()
+    }
+
+    fn apply_key(&self, key: &Key) -> u64 {
+        let Some(tag) = Tag::of_marker(key, &self.prefix) else { return u64::from(self.forget(key)) };
+        if tag == Tag::everything() {
+            return self.apply(&Target::Everything);
+        }
+        self.tags.invalidate(&tag);
+        match tag.as_prefix() {
+            Some(prefix) => {
+                let prefix = format!("{}{prefix}", self.prefix);
+                self.forget_where(|key| key.starts_with(&prefix))
+            }
+            None => 0,
+        }
+    }
+
+    /// The tag whose marker clears everything below a canonical prefix.
+    pub(crate) fn tag_of(&self, prefix: &str) -> Tag {
+        Tag::of_prefix(prefix.strip_prefix(self.prefix.as_str()).unwrap_or_default())
+    }
+}
+
+/// The channel of a namespace.
+pub(crate) fn channel(prefix: &str) -> String {
+    format!("{prefix}%bus")
+}
+
+/// Opens the bus of a backend, if it has one.
+pub(crate) async fn open(backend: &dyn larder_core::Backend, channel: &str) -> Result<Option<Box<dyn Bus>>, Error> {
+    match backend.as_bus() {
+        Some(source) => source.open_bus(channel).await.map(Some),
+        None => Ok(None),
+    }
+}

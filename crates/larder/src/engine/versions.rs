@@ -1,0 +1,238 @@
+//! Versions of markers: what is known of them without asking, and what is asked for.
+//!
+//! Tags, regions and the namespace are one mechanism. Each has a marker, a random number that is only ever made by
+//! SET NX GET and invalidated by removing it. An entry carries the numbers that its markers had before its load; a missing
+//! or different one makes it dead. While the bus is trusted the process remembers the numbers, so that a read of a tagged
+//! entry costs no round trip more than one without tags.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use larder_core::{Error, ErrorKind, Expiry, GetOptions, Key, Result, Tag, envelope::TagVersion};
+use larder_fallback::BreakerState;
+
+use super::{RegionState, fill::MARKER_TTL, remote::Remote};
+use crate::tags::{Asked, Version};
+
+/// The versions of a load's tags before the load.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Versions {
+    pub(super) tags: Vec<TagVersion>,
+    /// That of the marker that goes with every tag's: what tags that the loader names later are judged by.
+    pub(super) any: u64,
+}
+
+/// Versions that were read from the remote tier in the course of one call.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    versions: HashMap<Tag, Option<u64>>,
+    fault: Option<Error>,
+}
+
+/// Whether an entry's tags have the versions that it was stored with.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Hold,
+    Differ,
+    /// These must be asked for.
+    Ask(Vec<Tag>),
+}
+
+impl Seen {
+    pub(super) fn put(&mut self, tag: Tag, version: Option<u64>) {
+        self.versions.insert(tag, version);
+    }
+
+    /// Judges by what was seen, and else by what is known. What is known counts against an entry only if it was read a
+    /// moment ago.
+    fn judge(&self, tags: &[TagVersion], known: &[Option<Version>]) -> Verdict {
+        let mut ask = Vec::new();
+        for (TagVersion { tag, version }, known) in tags.iter().zip(known) {
+            match (self.versions.get(tag), known) {
+                (Some(seen), _) if *seen == Some(*version) => {}
+                (Some(_), _) => return Verdict::Differ,
+                (None, Some(known)) if known.value == *version => {}
+                (None, Some(known)) if known.is_confirmed => return Verdict::Differ,
+                (None, _) => ask.push(tag.clone()),
+            }
+        }
+        if ask.is_empty() { Verdict::Hold } else { Verdict::Ask(ask) }
+    }
+}
+
+impl Remote {
+    /// Taken before anything is sent.
+    pub(crate) fn asked(&self) -> Asked {
+        let now = self.clock.now();
+        self.tags.asked(self.coherence.period(now), now)
+    }
+
+    fn marker(&self, tag: &Tag) -> Key {
+        tag.marker(&self.namespace_prefix)
+    }
+
+    /// The markers that stand for an entry of a region: those of its tags, its region and its namespace.
+    pub(super) fn marked<'t>(
+        &'t self,
+        region: &'t RegionState,
+        tags: &'t [Tag],
+    ) -> impl Iterator<Item = &'t Tag> + Clone {
+        region.own_tags(&self.namespace_prefix).iter().chain(tags)
+    }
+
+    /// Those whose versions must be asked for.
+    pub(super) fn unknown<'t>(&self, tags: impl Iterator<Item = &'t Tag> + Clone, asked: Asked) -> Vec<Tag> {
+        let known = self.tags.versions(tags.clone(), asked);
+        tags.zip(known).filter(|(_, known)| known.is_none()).map(|(tag, _)| tag.clone()).collect()
+    }
+
+    pub(super) fn markers(&self, tags: &[Tag]) -> Vec<Key> {
+        tags.iter().map(|tag| self.marker(tag)).collect()
+    }
+
+    /// Remembers what markers hold, if it was the remote tier that said so and the bus is trusted.
+    pub(super) fn learn(&self, versions: &[(&Tag, Option<u64>)], asked: Asked) {
+        if asked.period().is_none() || !self.is_answering() {
+            return;
+        }
+        for (tag, version) in versions {
+            self.tags.learn(tag, *version, asked);
+        }
+    }
+
+    /// Whether it is certainly the remote tier that answers, and not the fallback in its stead.
+    fn is_answering(&self) -> bool {
+        let stats = self.fallback.stats();
+        stats.state == BreakerState::Closed && stats.journal == 0
+    }
+
+    /// Reads the markers of tags; those that cannot be read are left out.
+    pub(super) async fn see(&self, tags: &[Tag], seen: &mut Seen) {
+        if tags.is_empty() {
+            return;
+        }
+        let asked = self.asked();
+        let answers = self.backend.get_many(&self.markers(tags), GetOptions::new()).await;
+        let mut learnt = Vec::with_capacity(tags.len());
+        for (tag, answer) in tags.iter().zip(answers) {
+            match answer {
+                Ok(found) => {
+                    let found = found.and_then(|found| version(&found.value));
+                    seen.put(tag.clone(), found);
+                    learnt.push((tag, found));
+                }
+                Err(error) => seen.fault = Some(error),
+            }
+        }
+        self.learn(&learnt, asked);
+    }
+
+    /// Whether each of these tables of tags holds: by what is known, or else with one more round trip for all of them.
+    pub(super) async fn hold(&self, tables: &[&[TagVersion]], seen: &mut Seen) -> Vec<Result<bool>> {
+        let asked = self.asked();
+        let known: Vec<_> =
+            tables.iter().map(|table| self.tags.versions(table.iter().map(|tag| &tag.tag), asked)).collect();
+        let first: Vec<_> = tables.iter().zip(&known).map(|(table, known)| seen.judge(table, known)).collect();
+        let mut ask: Vec<Tag> = first
+            .iter()
+            .flat_map(|verdict| if let Verdict::Ask(tags) = verdict { tags.as_slice() } else { &[] })
+            .cloned()
+            .collect();
+        ask.sort_unstable();
+        ask.dedup();
+        self.see(&ask, seen).await;
+        let again = first.into_iter().zip(tables).zip(known);
+        again
+            .map(|((verdict, table), known)| match verdict {
+                Verdict::Ask(_) => seen.judge(table, &known),
+                verdict => verdict,
+            })
+            .map(|verdict| match verdict {
+                Verdict::Hold => Ok(true),
+                Verdict::Differ => Ok(false),
+                Verdict::Ask(_) => Err(seen.fault.clone().unwrap_or_else(|| {
+                    Error::new(ErrorKind::Protocol, "tags", "the remote tier did not answer for every marker")
+                })),
+            })
+            .collect()
+    }
+
+    /// The versions of an entry's markers before its load, made where there are none; at most one round trip, and one more
+    /// for those that are made.
+    pub(crate) async fn versions(&self, region: &RegionState, tags: &[Tag]) -> Result<Versions> {
+        let any = Tag::any();
+        let all: Vec<&Tag> = self.marked(region, tags).chain(std::iter::once(&any)).collect();
+        let asked = self.asked();
+        let known = self.tags.versions(all.iter().copied(), asked);
+        let missing = all.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(tag, _)| (*tag).clone());
+        let mut read = self.read_or_make(&missing.collect::<Vec<_>>()).await?.into_iter();
+        let mut versions = Vec::with_capacity(all.len());
+        for (tag, known) in all.into_iter().zip(known) {
+            let version = known.map(|known| known.value).or_else(|| read.next());
+            let version = version.ok_or_else(|| Error::new(ErrorKind::Protocol, "tags", "a marker was not read"))?;
+            versions.push(TagVersion { tag: tag.clone(), version });
+        }
+        let any = versions.pop().map_or(0, |any| any.version);
+        Ok(Versions { tags: versions, any })
+    }
+
+    /// The versions of tags that a loader named, as they are now: what is remembered may be older than the load.
+    pub(super) async fn late_versions(&self, tags: &[Tag]) -> Result<Versions> {
+        let mut all = tags.to_vec();
+        all.push(Tag::any());
+        let mut versions = self.read_or_make(&all).await?;
+        let any = versions.pop().unwrap_or(0);
+        let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
+        Ok(Versions { tags, any })
+    }
+
+    async fn read_or_make(&self, tags: &[Tag]) -> Result<Vec<u64>> {
+        if tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = self.asked();
+        let found = self.backend.get_many(&self.markers(tags), GetOptions::new()).await;
+        let versions = try_join_all(tags.iter().zip(found).map(|(tag, found)| async move {
+            match found?.and_then(|found| version(&found.value)) {
+                Some(version) => Ok(version),
+                None => self.make_marker(&self.marker(tag)).await,
+            }
+        }));
+        let versions: Vec<u64> = versions.await?;
+        let learnt: Vec<_> = tags.iter().zip(&versions).map(|(tag, version)| (tag, Some(*version))).collect();
+        self.learn(&learnt, asked);
+        Ok(versions)
+    }
+
+    async fn make_marker(&self, marker: &Key) -> Result<u64> {
+        let fresh = fastrand::u64(..);
+        let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
+        match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
+            None => Ok(fresh),
+            Some(found) => version(&found).ok_or_else(|| {
+                let message = "the tag's marker was overwritten by another program; delete it";
+                Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
+            }),
+        }
+    }
+
+    /// Lets the markers of what was stored live on for as long as new ones do, once a day. Past the fallback: that would
+    /// remember a removal if it failed, and here nothing is lost then.
+    pub(super) async fn prolong(&self, versions: &Versions) {
+        let due = self.tags.due_for_prolonging(versions.tags.iter().map(|tag| &tag.tag), self.clock.now());
+        if due.is_empty() || !self.is_answering() {
+            return;
+        }
+        for answer in self.primary.expire_many(&self.markers(&due), Expiry::After(MARKER_TTL)).await {
+            if let Err(error) = answer {
+                crate::events::degraded("prolong", &error);
+            }
+        }
+    }
+}
+
+/// The version that a marker holds.
+pub(crate) fn version(marker: &[u8]) -> Option<u64> {
+    marker.try_into().ok().map(u64::from_le_bytes)
+}
