@@ -14,7 +14,10 @@ use larder_core::{
     envelope::{CodecId, Header, Kind, TagVersion},
 };
 
-use super::remote::{Encoded, Life, Remote, ttl};
+use super::{
+    hold::is_hold,
+    remote::{Encoded, Life, Remote, ttl},
+};
 
 /// How long a fill token or a lease lives unless its load renews it.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(3);
@@ -25,16 +28,26 @@ const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What a load needs to store its result in the remote tier.
 #[derive(Debug)]
 pub(crate) struct Fill {
-    token: Expected,
+    /// `None`: a writer holds the key or one of its tags, and the load stores nothing in any tier.
+    token: Option<Expected>,
     versions: Versions,
     /// What this process has put somewhere for the time of the load.
     placed: Option<Placed>,
 }
 
 impl Fill {
+    /// That of a load which must store nothing.
+    pub(crate) fn barred() -> Self {
+        Self { token: None, versions: Versions::default(), placed: None }
+    }
+
+    pub(crate) fn is_barred(&self) -> bool {
+        self.token.is_none()
+    }
+
     /// Whether the load is announced beside the key and not in it.
     pub(crate) fn is_leased(&self) -> bool {
-        self.placed.as_ref().is_some_and(|placed| placed.token != self.token)
+        self.placed.as_ref().is_some_and(|placed| Some(&placed.token) != self.token.as_ref())
     }
 }
 
@@ -52,6 +65,8 @@ pub(crate) struct Versions {
     tags: Vec<TagVersion>,
     /// That of the namespace's tag-invalidation token: what tags that the loader names later are judged by.
     invalidations: u64,
+    /// Whether a writer holds one of the tags: it has no version.
+    held: bool,
 }
 
 /// What stands under a key that is to be filled.
@@ -104,10 +119,13 @@ impl Remote {
     /// A claim with the versions of its tags; one whose versions are not known is taken back.
     pub(crate) async fn complete(&self, claim: Claim<Claimed>, versions: Result<Versions>) -> Result<Claim<Fill>> {
         Ok(match (claim, versions) {
-            (Claim::Ours(Claimed { token, placed }), Ok(versions)) => Claim::Ours(Fill { token, versions, placed }),
-            (Claim::Ours(Claimed { token, placed }), Err(error)) => {
-                self.release(&Fill { token, versions: Versions::default(), placed }).await?;
-                return Err(error);
+            (Claim::Ours(Claimed { token, placed }), Ok(versions)) if !versions.held => {
+                Claim::Ours(Fill { token: Some(token), versions, placed })
+            }
+            (Claim::Ours(Claimed { placed, .. }), versions) => {
+                self.release(&Fill { placed, ..Fill::barred() }).await?;
+                versions?;
+                Claim::Ours(Fill::barred())
             }
             (Claim::Found(bytes), _) => Claim::Found(bytes),
             (Claim::Changed, _) => Claim::Changed,
@@ -171,17 +189,18 @@ impl Remote {
         entry: &Encoded,
         life: Life<'_>,
     ) -> Result<bool> {
+        let Some(token) = &fill.token else { return Ok(false) };
         let mut tags = fill.versions.tags.clone();
         if !late.is_empty() {
             let late = self.versions(late).await?;
-            if late.invalidations != fill.versions.invalidations {
+            if late.held || late.invalidations != fill.versions.invalidations {
                 return Ok(false);
             }
             tags.extend(late.tags);
         }
         let value = self.entry(entry, tags, life)?;
         let options = SetOptions::new().ttl(ttl(life.plan));
-        Ok(self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored())
+        Ok(self.atomic()?.compare_and_set(key, token, value, options).await?.is_stored())
     }
 
     /// The versions of tags and of the namespace's tag-invalidation token, made where there are none.
@@ -189,28 +208,40 @@ impl Remote {
         let mut keys: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.namespace_prefix)).collect();
         keys.push(self.invalidations_key());
         let mut versions = Vec::with_capacity(keys.len());
+        let mut held = false;
         for (marker, found) in keys.iter().zip(self.backend.get_many(&keys, GetOptions::new()).await) {
-            versions.push(match found?.and_then(|found| version(&found.value)) {
-                Some(version) => version,
+            let marker = match found?.and_then(|found| Marker::of(&found.value)) {
+                Some(known) => known,
                 None => self.make_marker(marker).await?,
+            };
+            versions.push(match marker {
+                Marker::Version(version) => version,
+                Marker::Held => {
+                    held = true;
+                    0
+                }
             });
         }
         let invalidations = versions.pop().unwrap_or(0);
         let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
-        Ok(Versions { tags, invalidations })
+        Ok(Versions { tags, invalidations, held })
     }
 
-    /// The same for an entry that is not the result of a load.
-    pub(crate) async fn tag_versions(&self, tags: &[Tag]) -> Result<Vec<TagVersion>> {
-        if tags.is_empty() { Ok(Vec::new()) } else { Ok(self.versions(tags).await?.tags) }
+    /// The same for an entry that is not the result of a load; `None` while a writer holds one of the tags.
+    pub(crate) async fn tag_versions(&self, tags: &[Tag]) -> Result<Option<Vec<TagVersion>>> {
+        if tags.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let versions = self.versions(tags).await?;
+        Ok((!versions.held).then_some(versions.tags))
     }
 
-    async fn make_marker(&self, marker: &Key) -> Result<u64> {
+    async fn make_marker(&self, marker: &Key) -> Result<Marker> {
         let fresh = fastrand::u64(..);
         let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
         match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
-            None => Ok(fresh),
-            Some(found) => version(&found).ok_or_else(|| {
+            None => Ok(Marker::Version(fresh)),
+            Some(found) => Marker::of(&found).ok_or_else(|| {
                 let message = "the tag's marker was overwritten by another program; delete it";
                 Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
             }),
@@ -229,6 +260,20 @@ impl Remote {
     fn lease_key(&self, key: &Key) -> Key {
         let rest = key.as_str().strip_prefix(self.namespace_prefix.as_str()).unwrap_or(key.as_str());
         Key::from_canonical(format!("{}%lease:{rest}", self.namespace_prefix))
+    }
+}
+
+/// What stands in a tag's marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    Version(u64),
+    /// A writer changes the source of what is under the tag.
+    Held,
+}
+
+impl Marker {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        version(bytes).map(Self::Version).or_else(|| is_hold(bytes).then_some(Self::Held))
     }
 }
 

@@ -5,6 +5,7 @@ mod batch;
 mod bulk;
 mod chain;
 mod fill;
+mod hold;
 mod lead;
 mod led;
 mod loads;
@@ -15,6 +16,7 @@ mod region_state;
 mod remote;
 mod remote_phase;
 mod serving;
+mod update;
 mod write_path;
 
 use std::{
@@ -50,6 +52,7 @@ pub(crate) use self::{
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
     serving::{Served, Serving},
+    update::Update,
     write_path::Write,
 };
 use crate::{coherence::Coherence, private::Sites, stats::Stats, tags::TagTable};

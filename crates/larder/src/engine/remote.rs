@@ -59,7 +59,9 @@ pub(crate) enum Stored {
     Dead(Expected),
     /// Another process loads.
     Loading(Expected),
-    /// Something that must be left alone: another program's key, a newer release's entry, a writer's hold.
+    /// A writer changes the source: load, and store nothing.
+    Held,
+    /// Something that must be left alone: another program's key, a newer release's entry.
     LeftAlone,
 }
 
@@ -120,6 +122,7 @@ impl Remote {
         let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
         match header.kind {
             Kind::Placeholder => return Ok(Stored::Loading(token)),
+            Kind::Hold => return Ok(Stored::Held),
             Kind::Value | Kind::Negative => {}
             _ => return Ok(Stored::LeftAlone),
         }
@@ -203,7 +206,8 @@ impl Remote {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let Write { key, tags, ops, .. } = write;
-        let versions = self.tag_versions(tags).await?;
+        // While a writer holds one of the tags there is no version to store the value with.
+        let Some(versions) = self.tag_versions(tags).await? else { return Ok(SetOutcome::Rejected) };
         let value = self.entry(entry, versions, life)?;
         let options = options.ttl(ttl(life.plan));
         let outcome = self.backend.set(key, value.clone(), options).await?;
