@@ -195,3 +195,29 @@ async fn nothing_that_was_invalidated_while_the_bus_was_cut_is_served_once_it_is
 async fn nothing_that_was_invalidated_while_the_bus_was_half_open_is_served_once_it_is_confirmed() {
     the_bus_link_drops_and_returns(ProxyMode::Blackhole).await;
 }
+
+#[tokio::test]
+async fn under_an_update_no_process_keeps_what_it_read_before_the_change() {
+    let server = RedisServer::start();
+    let (one, two) = both_hold(&server, &[("a", "x"), ("b", "x"), ("c", "y")]).await;
+    let load = async |value: u32| *two.get_or_load("a", move || async move { Ok::<_, ()>(value) }).await.unwrap();
+    let change = || async {
+        for key in ["a", "b"] {
+            loses(&two, key).await;
+        }
+        assert_eq!(load(1).await, 1, "the old value, read under the hold");
+        assert!(!holds(&two, "a").await);
+        assert_eq!(load(2).await, 2);
+        Ok::<_, ()>(())
+    };
+    let updated = one.update().key("a").tag("x").run(change).await.unwrap();
+    let invalidated = updated.invalidated.unwrap();
+    assert_eq!((invalidated.remote, invalidated.status), (2, Status::Done));
+    until("it is loaded and kept again", || async {
+        load(3).await;
+        holds(&two, "a").await
+    })
+    .await;
+    assert_eq!(load(4).await, 3);
+    assert!(holds(&two, "c").await);
+}

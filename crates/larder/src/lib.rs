@@ -68,6 +68,7 @@ pub use builder::CacheBuilder;
 pub use cache::{Cache, LoadedFuture};
 pub use call::{
     BatchFuture, BatchOf, Get, GetFuture, Load, LoadFuture, LoadMany, LoadOutcome, ManyAnswer, Set, TryGet, TrySet,
+    Update, Updated,
 };
 pub use explain::{Explanation, NearExplanation, RemoteExplanation};
 pub use global::{current, with_cache};

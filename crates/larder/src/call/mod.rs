@@ -7,6 +7,7 @@ mod load;
 mod many;
 mod set;
 mod sync;
+mod update;
 
 use std::{any::TypeId, future::Future, sync::Arc};
 
@@ -19,6 +20,7 @@ pub use self::{
     load::{Load, LoadFuture, LoadOutcome},
     many::{BatchFuture, BatchOf, LoadMany, ManyAnswer},
     set::{Set, TrySet},
+    update::{Update, Updated},
 };
 pub(crate) use self::{
     load::load_optional,

@@ -89,7 +89,7 @@ where
             Ok(loaded) => drop(led.store(erase_loaded(loaded), How { guard: None, cost, unverified: false })),
             Err(error) => {
                 request.region.counters.count(Event::LoadError);
-                led.fail(Fault::Loader(Arc::new(error)));
+                led.fail(Fault::Loader(Arc::new(error)), false);
             }
         }
     }

@@ -30,16 +30,26 @@ pub(super) const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What a load needs to store its result in the remote tier.
 #[derive(Debug)]
 pub(crate) struct Fill {
-    token: Expected,
+    /// `None`: a writer holds the key or one of its tags, and the load stores nothing in any tier.
+    token: Option<Expected>,
     versions: Versions,
     /// What this process has put somewhere for the time of the load.
     placed: Option<Placed>,
 }
 
 impl Fill {
+    /// That of a load which must store nothing.
+    pub(crate) fn barred() -> Self {
+        Self { token: None, versions: Versions::default(), placed: None }
+    }
+
+    pub(crate) fn is_barred(&self) -> bool {
+        self.token.is_none()
+    }
+
     /// Whether the load is announced beside the key and not in it.
     pub(crate) fn is_leased(&self) -> bool {
-        self.placed.as_ref().is_some_and(|placed| placed.token != self.token)
+        self.placed.as_ref().is_some_and(|placed| Some(&placed.token) != self.token.as_ref())
     }
 }
 
@@ -108,7 +118,12 @@ impl Remote {
     pub(crate) fn complete(claim: Claim<Claimed>, versions: Result<Versions>) -> Result<Claim<Fill>> {
         Ok(match (claim, versions) {
             (Claim::Ours(Claimed { token, placed }), versions) => {
-                Claim::Ours(Fill { token, versions: versions?, placed: placed.map(Placing::settled) })
+                let versions = versions?;
+                if versions.held {
+                    // What was placed is taken back as it is dropped.
+                    return Ok(Claim::Ours(Fill::barred()));
+                }
+                Claim::Ours(Fill { token: Some(token), versions, placed: placed.map(Placing::settled) })
             }
             (Claim::Found(bytes), _) => Claim::Found(bytes),
             (Claim::Changed, _) => Claim::Changed,
@@ -189,17 +204,18 @@ impl Remote {
         entry: &Encoded,
         life: Life<'_>,
     ) -> Result<bool> {
+        let Some(token) = &fill.token else { return Ok(false) };
         let mut tags = fill.versions.tags.clone();
         if !late.is_empty() {
             let late = self.late_versions(late).await?;
-            if late.any != fill.versions.any {
+            if late.held || late.any != fill.versions.any {
                 return Ok(false);
             }
             tags.extend(late.tags);
         }
         let value = self.entry(key, entry, tags, life)?;
         let options = SetOptions::new().ttl(ttl(life.plan));
-        let stored = self.atomic()?.compare_and_set(key, &fill.token, value, options).await?.is_stored();
+        let stored = self.atomic()?.compare_and_set(key, token, value, options).await?.is_stored();
         if stored {
             self.prolong(&fill.versions).await;
         }

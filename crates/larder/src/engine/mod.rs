@@ -3,9 +3,11 @@
 mod background;
 mod bulk;
 mod fill;
+mod hold;
 mod read;
 mod region_state;
 mod remote;
+mod update;
 mod versions;
 mod write_path;
 
@@ -36,6 +38,7 @@ pub(crate) use self::{
     },
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
+    update::Update,
     versions::version,
     write_path::Write,
 };

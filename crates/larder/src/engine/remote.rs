@@ -71,7 +71,9 @@ pub(crate) enum Stored {
     Dead(Expected),
     /// Another process loads.
     Loading(Expected),
-    /// Something that must be left alone: another program's key, a newer release's entry, a writer's hold.
+    /// A writer changes the source: load, and store nothing.
+    Held,
+    /// Something that must be left alone: another program's key, a newer release's entry.
     LeftAlone,
 }
 
@@ -160,7 +162,7 @@ impl Remote {
                 _ => &[],
             })
             .collect();
-        let holds = self.hold(&tables, &mut seen).await;
+        let holds = self.versions_hold(&tables, &mut seen).await;
         let judged = keys.iter().zip(&found).zip(headers.iter().zip(holds)).map(|((key, found), (header, holds))| {
             let found = found.clone();
             async move {
@@ -189,6 +191,7 @@ impl Remote {
         let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
         match header.kind {
             Kind::Placeholder => return Ok(Stored::Loading(token)),
+            Kind::Hold => return Ok(Stored::Held),
             Kind::Value | Kind::Negative => {}
             _ => return Ok(Stored::LeftAlone),
         }
@@ -253,7 +256,7 @@ impl Remote {
     /// Whether the markers of a stored entry have the versions that it carries; what is no entry holds.
     pub(crate) async fn holds(&self, bytes: &[u8]) -> Result<bool> {
         let Ok((header, _)) = Header::decode(bytes) else { return Ok(true) };
-        self.hold(&[&header.tags], &mut Seen::default()).await.pop().unwrap_or(Ok(true))
+        self.versions_hold(&[&header.tags], &mut Seen::default()).await.pop().unwrap_or(Ok(true))
     }
 
     /// What time the server of a key has: its own clock as far as that was measured, else this machine's.
@@ -273,6 +276,10 @@ impl Remote {
     ) -> Result<SetOutcome> {
         let Write { key, tags, ops, .. } = write;
         let versions = self.versions(life.region, tags).await?;
+        if versions.held {
+            // While a writer holds one of the tags there is no version to store the value with.
+            return Ok(SetOutcome::Rejected);
+        }
         let value = self.entry(key, entry, versions.tags, life)?;
         let options = options.ttl(ttl(life.plan));
         let outcome = self.backend.set(key, value.clone(), options).await?;

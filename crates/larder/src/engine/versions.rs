@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use larder_core::{Error, ErrorKind, Expiry, GetOptions, Key, Result, Tag, envelope::TagVersion};
 use larder_fallback::BreakerState;
 
-use super::{RegionState, fill::MARKER_TTL, remote::Remote};
+use super::{RegionState, fill::MARKER_TTL, hold::is_hold, remote::Remote};
 use crate::tags::{Asked, Version};
 
 /// The versions of a load's tags before the load.
@@ -21,6 +21,29 @@ pub(crate) struct Versions {
     pub(super) tags: Vec<TagVersion>,
     /// That of the marker that goes with every tag's: what tags that the loader names later are judged by.
     pub(super) any: u64,
+    /// Whether a writer holds one of the tags: it has no version.
+    pub(super) held: bool,
+}
+
+/// What stands in a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    Version(u64),
+    /// A writer changes the source of what is under the tag.
+    Held,
+}
+
+impl Marker {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        version(bytes).map(Self::Version).or_else(|| is_hold(bytes).then_some(Self::Held))
+    }
+
+    fn version(self) -> Option<u64> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::Held => None,
+        }
+    }
 }
 
 /// Versions that were read from the remote tier in the course of one call.
@@ -129,7 +152,7 @@ impl Remote {
     }
 
     /// Whether each of these tables of tags holds: by what is known, or else with one more round trip for all of them.
-    pub(super) async fn hold(&self, tables: &[&[TagVersion]], seen: &mut Seen) -> Vec<Result<bool>> {
+    pub(super) async fn versions_hold(&self, tables: &[&[TagVersion]], seen: &mut Seen) -> Vec<Result<bool>> {
         let asked = self.asked();
         let known: Vec<_> =
             tables.iter().map(|table| self.tags.versions(table.iter().map(|tag| &tag.tag), asked)).collect();
@@ -167,50 +190,53 @@ impl Remote {
         let known = self.tags.versions(all.iter().copied(), asked);
         let missing = all.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(tag, _)| (*tag).clone());
         let mut read = self.read_or_make(&missing.collect::<Vec<_>>()).await?.into_iter();
-        let mut versions = Vec::with_capacity(all.len());
+        let (mut versions, mut held) = (Vec::with_capacity(all.len()), false);
         for (tag, known) in all.into_iter().zip(known) {
-            let version = known.map(|known| known.value).or_else(|| read.next());
-            let version = version.ok_or_else(|| Error::new(ErrorKind::Protocol, "tags", "a marker was not read"))?;
-            versions.push(TagVersion { tag: tag.clone(), version });
+            let marker = known.map(|known| Marker::Version(known.value)).or_else(|| read.next());
+            let marker = marker.ok_or_else(|| Error::new(ErrorKind::Protocol, "tags", "a marker was not read"))?;
+            held |= marker == Marker::Held;
+            versions.push(TagVersion { tag: tag.clone(), version: marker.version().unwrap_or(0) });
         }
         let any = versions.pop().map_or(0, |any| any.version);
-        Ok(Versions { tags: versions, any })
+        Ok(Versions { tags: versions, any, held })
     }
 
     /// The versions of tags that a loader named, as they are now: what is remembered may be older than the load.
     pub(super) async fn late_versions(&self, tags: &[Tag]) -> Result<Versions> {
         let mut all = tags.to_vec();
         all.push(Tag::any());
-        let mut versions = self.read_or_make(&all).await?;
-        let any = versions.pop().unwrap_or(0);
+        let mut markers = self.read_or_make(&all).await?;
+        let held = markers.contains(&Marker::Held);
+        let any = markers.pop().and_then(Marker::version).unwrap_or(0);
+        let versions = markers.into_iter().map(|marker| marker.version().unwrap_or(0));
         let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
-        Ok(Versions { tags, any })
+        Ok(Versions { tags, any, held })
     }
 
-    async fn read_or_make(&self, tags: &[Tag]) -> Result<Vec<u64>> {
+    async fn read_or_make(&self, tags: &[Tag]) -> Result<Vec<Marker>> {
         if tags.is_empty() {
             return Ok(Vec::new());
         }
         let asked = self.asked();
         let found = self.backend.get_many(&self.markers(tags), GetOptions::new()).await;
         let versions = try_join_all(tags.iter().zip(found).map(|(tag, found)| async move {
-            match found?.and_then(|found| version(&found.value)) {
-                Some(version) => Ok(version),
+            match found?.and_then(|found| Marker::of(&found.value)) {
+                Some(marker) => Ok(marker),
                 None => self.make_marker(&self.marker(tag)).await,
             }
         }));
-        let versions: Vec<u64> = versions.await?;
-        let learnt: Vec<_> = tags.iter().zip(&versions).map(|(tag, version)| (tag, Some(*version))).collect();
+        let markers: Vec<Marker> = versions.await?;
+        let learnt: Vec<_> = tags.iter().zip(&markers).map(|(tag, marker)| (tag, marker.version())).collect();
         self.learn(&learnt, asked);
-        Ok(versions)
+        Ok(markers)
     }
 
-    async fn make_marker(&self, marker: &Key) -> Result<u64> {
+    async fn make_marker(&self, marker: &Key) -> Result<Marker> {
         let fresh = fastrand::u64(..);
         let value = Bytes::copy_from_slice(&fresh.to_le_bytes());
         match self.atomic()?.get_or_set(marker, value, MARKER_TTL).await? {
-            None => Ok(fresh),
-            Some(found) => version(&found).ok_or_else(|| {
+            None => Ok(Marker::Version(fresh)),
+            Some(found) => Marker::of(&found).ok_or_else(|| {
                 let message = "the tag's marker was overwritten by another program; delete it";
                 Error::new(ErrorKind::KindMismatch, "tags", message).with_key(marker)
             }),

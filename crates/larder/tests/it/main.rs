@@ -18,6 +18,7 @@ mod source;
 mod stale;
 mod tiers;
 mod timeouts;
+mod updates;
 
 use std::sync::Arc;
 

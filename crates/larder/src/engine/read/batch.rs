@@ -399,7 +399,7 @@ impl Batch {
             match answer {
                 Ok(loaded) => pending.push(item.led.store(loaded, How { guard, cost, unverified }).settle()),
                 Err(fault) => {
-                    item.led.fail(fault);
+                    item.led.fail(fault, guard.as_ref().is_some_and(FillGuard::is_barred));
                     released.extend(guard.map(FillGuard::release));
                 }
             }

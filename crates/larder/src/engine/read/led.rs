@@ -8,7 +8,9 @@ use larder_flight::{Leader, LeaderTicket};
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
-use super::{Fault, FlightResult, How, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer};
+use super::{
+    Fault, FlightResult, How, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer, remote_phase::FillGuard,
+};
 use crate::engine::{
     Engine, NearLife,
     remote::{Encoded, RemoteEntry},
@@ -176,8 +178,8 @@ impl Led {
     }
 
     /// Answers the callers of a load that failed: a stale value where the strategy allows it, else the error, which is
-    /// remembered if the strategy says so.
-    pub(crate) fn fail(mut self, fault: Fault) {
+    /// remembered if the strategy says so. `barred`: not while a writer holds the key.
+    pub(crate) fn fail(mut self, fault: Fault, barred: bool) {
         crate::events::load_failed(&self.request.key, &fault);
         let safe = self.request.region.strategy.fail_safe;
         if let Some(at_hand) = &self.at_hand {
@@ -186,7 +188,7 @@ impl Led {
             if is_safe {
                 return self.serve_at_hand();
             }
-        } else if let Fault::Loader(error) = &fault {
+        } else if let (Fault::Loader(error), false) = (&fault, barred) {
             self.request.remember_failure(&mut self.leader, error, self.began);
         }
         drop(self.leader.finish(Landed::untagged(Err(fault))));
@@ -199,7 +201,8 @@ impl Led {
         let plan = request.plan(&loaded, how.cost);
         loaded.tags.retain(|tag| !request.tags.contains(tag));
         let value: AnyValue = loaded.value.take().unwrap_or_else(|| Arc::new(Absent));
-        let stores = loaded.store && !request.options.no_store;
+        let barred = how.guard.as_ref().is_some_and(FillGuard::is_barred);
+        let stores = loaded.store && !request.options.no_store && !barred;
         let wanted = stores && plan.is_stored() && request.checks_tags(&loaded.tags);
         let encoded = if wanted && how.guard.is_some() { request.encode(&value) } else { None };
         let bytes = encoded.as_ref().map(|encoded: &Encoded| encoded.payload.bytes.len());

@@ -288,7 +288,7 @@ pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: L
         Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
         Brought::Loaded(Err(fault), how) => {
             request.region.counters.count(Event::LoadError);
-            led.fail(fault);
+            led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
             if let Some(guard) = how.guard {
                 guard.release().await;
             }

@@ -92,6 +92,8 @@ impl LoadRequest {
     /// What a stored thing means for this call.
     pub(crate) fn consider(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
         let entry = match stored {
+            // Nothing is stored, near neither: a writer that dies must not leave an old value behind.
+            Stored::Held => return Considered::Done(RemotePhase::Go(Next::Load(Some(Fill::barred())))),
             Stored::LeftAlone => return Considered::Done(RemotePhase::Go(Next::Load(None))),
             Stored::Nothing => return Considered::Claim(None, Ground::Nothing),
             Stored::Dead(token) => return Considered::Claim(None, Ground::Dead(token)),
@@ -281,6 +283,11 @@ impl FillGuard {
         } else {
             self.release().await;
         }
+    }
+
+    /// Whether a writer holds the key, so that the load stores nothing.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.fill.as_ref().is_some_and(Fill::is_barred)
     }
 
     /// Renews the token as long as it is ours; a token that was lost is none of the load's business.
