@@ -12,6 +12,7 @@ use futures_util::stream::BoxStream;
 
 use crate::{
     Bus, Error, Expiry, Found, GetOptions, Inspect, Key, Pattern, Remaining, Result, SetItem, SetOptions, SetOutcome,
+    TrackingEvent,
 };
 
 /// One answer for each key of the input, in its order.
@@ -72,6 +73,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Which server answers, and what time it has.
     fn as_lineage(&self) -> Option<&dyn Lineage> {
+        None
+    }
+
+    /// Word of every change of keys, by whomever.
+    fn as_tracking(&self) -> Option<&dyn Tracking> {
         None
     }
 
@@ -221,6 +227,15 @@ pub trait Lineage: Send + Sync {
 
     /// What the clock of the server that holds this key says now, as far as it was measured. Does not touch the network.
     fn server_time(&self, key: &Key) -> Option<crate::UnixMillis>;
+}
+
+/// A store that tells of changes by whomever: writers that do not know Larder, expiry, eviction, an emptied database.
+pub trait Tracking: Send + Sync {
+    /// What changes under keys that begin with `prefix`, from the stream's first poll on. Keys are told of after they
+    /// changed; several changes of one key may be told as one. Writes of values through this backend are not told of while
+    /// they are what is stored, so that whoever wrote them keeps what it knows; its own removals are told. The stream
+    /// reconnects by itself and does not end; dropping it ends the tracking.
+    fn track(&self, prefix: &str) -> BoxStream<'static, TrackingEvent>;
 }
 
 impl dyn Backend {
