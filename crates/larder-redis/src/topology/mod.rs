@@ -33,7 +33,7 @@ use crate::{
     error,
     lineage::Guards,
     manager::Manager,
-    node::{Common, Load, Node},
+    node::{Common, Load, Node, socket_of},
     own_writes::OwnWrites,
     socket::{Effect, Request},
 };
@@ -185,12 +185,9 @@ impl Servers {
         matches!(self.kind, Kind::Cluster(_))
     }
 
-    /// The socket that commands of this key use, where one server has all keys.
-    pub(crate) fn socket_of(&self, key: &str) -> Option<usize> {
-        match &self.kind {
-            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Some(node.socket_of(key)),
-            Kind::Cluster(_) => None,
-        }
+    /// Keys with the same answer may be named in one transaction, and use the same socket.
+    pub(crate) fn neighbourhood(&self, key: &str) -> (u16, usize) {
+        (if self.is_cluster() { slot_of(key) } else { 0 }, socket_of(key, self.config().sockets))
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
