@@ -12,6 +12,7 @@ use futures_util::stream::BoxStream;
 
 use crate::{
     Bus, Error, Expiry, Found, GetOptions, Inspect, Key, Pattern, Remaining, Result, SetItem, SetOptions, SetOutcome,
+    TrackingEvent,
 };
 
 /// One answer for each key of the input, in its order.
@@ -72,6 +73,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Which server answers, and what time it has.
     fn as_lineage(&self) -> Option<&dyn Lineage> {
+        None
+    }
+
+    /// Word of every change of keys, by whomever.
+    fn as_tracking(&self) -> Option<&dyn Tracking> {
         None
     }
 
@@ -190,20 +196,24 @@ pub trait BusSource: Send + Sync {
     async fn open_bus(&self, channel: &str) -> Result<Box<dyn Bus>>;
 
     /// Removes keys and tells the channel of it, in one step for all keys that lie together: whoever crashes in between
-    /// leaves no key removed that nobody was told of. Answers for each key whether it was there. Where keys lie on
-    /// several servers, or are many, the message is sent several times; hearing it twice does no harm. Dropping the
-    /// future leaves open which of them were removed.
+    /// leaves no key removed that nobody was told of. Answers for each key whether it was there. Where keys do not
+    /// lie together (those of a cluster seldom do), or are many, the message is sent several times; hearing it twice does no
+    /// harm. Without keys nothing is sent. Dropping the future leaves open which of them were removed.
     async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool>;
 }
 
 /// What a store must not answer before it has proved to be the one that it was: set once for each namespace.
 #[derive(Clone)]
 pub struct Guard {
-    /// Where the run of the server is recorded.
+    /// Where the run of the server is recorded. Where there are several servers, each has a record of its own, whose key
+    /// begins with this one.
     pub record: Key,
-    /// Removed when the server is not the one that was recorded: the marker that every entry of the namespace carries.
+    /// Removed when a server is not the one that was recorded: the marker that every entry of the namespace carries.
     pub generation: Key,
-    /// Called after that, and before anything is read from the new connection. Must be short.
+    /// Called after that, and before anything is read from the new connection; also where another process has seen to
+    /// the removal, but this one knew the server that was there before. Not at the first start of a namespace. May be called
+    /// more often than something changed. Runs within the runtime's task that opens the connection, and holds up whatever
+    /// waits for it: it must be short, and not wait for the store.
     pub changed: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -215,12 +225,24 @@ impl fmt::Debug for Guard {
 
 /// A store whose server may be replaced, or come back from an old dump, and has a clock of its own.
 pub trait Lineage: Send + Sync {
-    /// Guards a namespace: before anything is read from a connection that is opened from now on, the run of its server
-    /// is compared with the recorded one. Connections that are open already are replaced.
+    /// Guards a namespace, for as long as the store lives: before anything is read or written over a connection, the run of
+    /// its server is compared with the recorded one; connections that are open already are compared or replaced before they
+    /// carry anything else. Where that fails, calls about keys fail. Does not touch the network. To be called once for each
+    /// cache, before its first call.
     fn guard(&self, guard: Guard);
 
-    /// What the clock of the server that holds this key says now, as far as it was measured. Does not touch the network.
+    /// What the clock of the server that holds this key says now, as far as it was measured: `None` before the first
+    /// connection, and while what was measured is not to be believed, as after the machine slept. Does not touch the network.
     fn server_time(&self, key: &Key) -> Option<crate::UnixMillis>;
+}
+
+/// A store that tells of changes by whomever: writers that do not know Larder, expiry, eviction, an emptied database.
+pub trait Tracking: Send + Sync {
+    /// What changes under keys that begin with `prefix`, from the stream's first poll on. Keys are told of after they
+    /// changed; several changes of one key may be told as one. Writes of values through this backend are not told of while
+    /// they are what is stored, so that whoever wrote them keeps what it knows; its own removals are told. The stream
+    /// reconnects by itself and does not end; dropping it ends the tracking.
+    fn track(&self, prefix: &str) -> BoxStream<'static, TrackingEvent>;
 }
 
 impl dyn Backend {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::Result;
+use crate::{Key, Result};
 
 /// What a subscription says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,20 @@ pub enum BusEvent {
     /// A message; the bytes are the sender's.
     Message(Bytes),
     /// Messages may have been lost since the last event.
+    Lost,
+}
+
+/// What a [`Tracking`](crate::Tracking) stream says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrackingEvent {
+    /// Every server tracks: from here on no change is missed until `Lost`.
+    Confirmed,
+    /// These keys changed or are gone.
+    Keys(Vec<Key>),
+    /// The whole store was emptied.
+    Flushed,
+    /// Changes may have been missed since the last event.
     Lost,
 }
 

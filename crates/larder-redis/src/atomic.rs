@@ -50,6 +50,7 @@ impl Atomic for RedisBackend {
         if let Some(millis) = millis {
             command.arg("PX").arg(millis);
         }
+        self.servers.own_writes().wrote(key, &value);
         let answer = self.command(Call::write(operation, key.as_str()), key, &command).await?;
         reply::bytes(operation, answer).map_err(|error| error.with_key(key))
     }
@@ -70,6 +71,7 @@ impl Atomic for RedisBackend {
             Life::Millis(millis) => Argument::Number(millis),
         };
         let arguments = [Argument::Bytes(&expected.prefix), length(expected), Argument::Bytes(&value), life];
+        self.servers.own_writes().wrote(key, &value);
         let answer = self.script(operation, &COMPARE_AND_SET, key, &arguments).await?;
         Ok(if reply::flag(operation, answer)? { SetOutcome::Stored } else { SetOutcome::Rejected })
     }

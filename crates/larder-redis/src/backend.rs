@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, future::join_all, stream};
 use larder_core::{
     Atomic, Backend, BusSource, Condition, Counter, Each, Error, ErrorKind, Expiry, Found, GetOptions, Inspect, Key,
-    Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome, Ttl, check_size, ttl_millis,
+    Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome, Tracking, Ttl, check_size, ttl_millis,
 };
 use redis::{Cmd, Pipeline, Value};
 
@@ -191,6 +191,7 @@ impl Backend for RedisBackend {
             payload: &|index: usize| items[index].value.len(),
             width: 1,
             encode: |index: usize, pipeline: &mut Pipeline| {
+                self.servers.own_writes().wrote(&items[index].key, &items[index].value);
                 pipeline.add_command(set(&items[index]));
             },
             decode: |index: usize, values: &mut dyn Iterator<Item = Value>| {
@@ -297,6 +298,10 @@ impl Backend for RedisBackend {
     }
 
     fn as_lineage(&self) -> Option<&dyn Lineage> {
+        Some(self)
+    }
+
+    fn as_tracking(&self) -> Option<&dyn Tracking> {
         Some(self)
     }
 

@@ -86,6 +86,7 @@ mod lock;
 mod login;
 mod manager;
 mod node;
+mod own_writes;
 mod removal;
 mod reply;
 mod scan;
@@ -96,6 +97,7 @@ mod socket;
 mod state;
 mod tls;
 mod topology;
+mod tracking;
 mod vetting;
 
 pub use backend::RedisBackend;

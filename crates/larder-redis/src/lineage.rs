@@ -179,9 +179,11 @@ impl Place<'_> {
         if recorded.as_deref() == Some(run.as_bytes()) {
             return Ok(true);
         }
+        // Where nothing was recorded and there was no generation, nothing can have changed: the first start. Until the
+        // server has answered, it may have removed one.
+        let owed = std::mem::replace(&mut standing.owes, true);
         let removed = self.remove_generation().await?;
-        // Where nothing was recorded and there was no generation, nothing can have changed: the first start.
-        standing.owes |= removed || recorded.is_some();
+        standing.owes = owed || removed || recorded.is_some();
         match self.socket.ask(&set(&record, run)).await {
             Err(error) if error.code() == Some("OOM") => {
                 // The next process will remove the generation once more.

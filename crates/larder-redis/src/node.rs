@@ -101,11 +101,7 @@ impl Node {
 
     /// The socket that commands of this key use.
     pub(crate) fn socket_of(&self, key: &str) -> usize {
-        let slots = self.slots.len() as u64;
-        if slots == 1 {
-            return 0;
-        }
-        usize::try_from(xxh3_64(key.as_bytes()) % slots).expect("less than the number of slots")
+        socket_of(key, self.slots.len())
     }
 
     /// Sends a request and waits for its answer. The outer error means that nothing was sent, the inner one that it was;
@@ -186,6 +182,14 @@ impl Node {
             last_error: self.slots.iter().find_map(|slot| slot.last_error()),
         }
     }
+}
+
+/// Which of so many sockets commands of a key use, whatever the node.
+pub(crate) fn socket_of(key: &str, sockets: usize) -> usize {
+    if sockets == 1 {
+        return 0;
+    }
+    usize::try_from(xxh3_64(key.as_bytes()) % sockets as u64).expect("less than the number of sockets")
 }
 
 /// How often nodes are tended: no setting that this serves is finer than a second.

@@ -10,13 +10,7 @@ use futures_util::{StreamExt, stream};
 use larder_core::{Bytes, Each, Error, ErrorKind, Key, Result};
 use redis::{ErrorKind as RedisKind, Pipeline, RedisError, ServerErrorKind, Value};
 
-use crate::{
-    RedisBackend, error,
-    error::first_of_transaction,
-    reply,
-    socket::Request,
-    topology::{Call, slot_of},
-};
+use crate::{RedisBackend, error, error::first_of_transaction, reply, socket::Request, topology::Call};
 
 pub(crate) const OPERATION: &str = "remove_and_publish";
 
@@ -43,14 +37,12 @@ impl RedisBackend {
         answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
     }
 
-    /// What goes into one transaction: keys of one slot in a cluster, else of one socket, so that a removal never overtakes
-    /// a write of its key; no more than a batch may have.
+    /// What goes into one transaction: keys of one socket, so that a removal never overtakes a write of its key, and in a
+    /// cluster of one slot; no more than a batch may have.
     fn groups(&self, order: &[usize], keys: &[Key]) -> Vec<Vec<usize>> {
-        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for index in order {
-            let key = keys[*index].as_str();
-            let place = self.servers.socket_of(key).unwrap_or_else(|| usize::from(slot_of(key)));
-            groups.entry(place).or_default().push(*index);
+            groups.entry(self.servers.neighbourhood(keys[*index].as_str())).or_default().push(*index);
         }
         let cost = |index: usize| keys[index].as_str().len();
         groups.values().flat_map(|group| self.chunks(group, cost).into_iter().map(<[usize]>::to_vec)).collect()

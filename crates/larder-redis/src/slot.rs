@@ -67,9 +67,12 @@ impl Slot {
     /// deadline, and as long again where it has to be vetted; dropping the future does not end an attempt to connect that
     /// others wait for.
     async fn socket(self: &Arc<Self>, operation: &'static str, effect: Effect) -> Result<(Arc<Socket>, bool)> {
-        let (socket, reused) = self.opened(operation).await?;
-        if effect != Effect::Question && !self.is_vetted(&socket) {
+        let (mut socket, mut reused) = self.opened(operation).await?;
+        while effect != Effect::Question && !self.is_vetted(&socket) {
             self.vet(operation, &socket).await?;
+            if socket.health.is_broken() {
+                (socket, reused) = self.opened(operation).await?;
+            }
         }
         Ok((socket, reused))
     }

@@ -65,10 +65,10 @@ impl Slot {
         socket.vetted_for() >= self.terms()
     }
 
-    /// Returns when the connection may carry commands about keys. It goes on where the caller is dropped; what comes of
-    /// it is the same for all who wait.
+    /// Returns when the connection may carry commands about keys, or is found broken. It goes on where the caller is
+    /// dropped; what comes of it is the same for all who wait.
     pub(crate) async fn vet(self: &Arc<Self>, operation: &'static str, socket: &Arc<Socket>) -> Result<()> {
-        while !self.is_vetted(socket) {
+        while !self.is_vetted(socket) && !socket.health.is_broken() {
             let terms = self.terms();
             if !self.manager.has_to_compare() && self.vetting.doubtful.lock().is_empty() {
                 socket.vetted(terms);
@@ -115,6 +115,8 @@ impl Slot {
         let late = || Err(error::not_connected_in_time(OPERATION).into());
         let outcome = timeout(self.manager.config().connect_deadline, settling).await.unwrap_or_else(|_| late());
         match &outcome {
+            // Given up meanwhile, perhaps by a value of unknown fate.
+            Ok(()) if socket.health.is_broken() => {}
             Ok(()) => {
                 socket.vetted(terms);
                 self.gate.succeeded();
@@ -132,18 +134,20 @@ impl Slot {
             self.manager.count_unkilled();
             return;
         };
+        socket.health.condemn();
         let doubtful = Doubtful { run: Arc::clone(run), client };
         let mut all = self.vetting.doubtful.lock();
         if !all.contains(&doubtful) {
             all.push(doubtful);
             self.vetting.doubts.fetch_add(1, Ordering::AcqRel);
         }
-        drop(all);
-        socket.health.condemn();
     }
 
     async fn kill_doubtful(&self, socket: &Socket) -> Outcome {
-        let doubtful = self.vetting.doubtful.lock().clone();
+        // A connection does not kill itself.
+        let is_itself = |it: &Doubtful| Some(&it.run) == socket.run.as_ref() && Some(it.client) == socket.client;
+        let mut doubtful = self.vetting.doubtful.lock().clone();
+        doubtful.retain(|it| !is_itself(it));
         if doubtful.is_empty() {
             return Ok(());
         }

@@ -33,7 +33,8 @@ use crate::{
     error,
     lineage::Guards,
     manager::Manager,
-    node::{Common, Load, Node},
+    node::{Common, Load, Node, socket_of},
+    own_writes::OwnWrites,
     socket::{Effect, Request},
 };
 
@@ -42,6 +43,7 @@ use crate::{
 pub(crate) struct Servers {
     common: Arc<Common>,
     kind: Kind,
+    own_writes: OwnWrites,
     /// Grows when what was known of the servers has become wrong: links to them should be opened anew.
     changes: Arc<watch::Sender<u64>>,
     keeper: Once,
@@ -118,7 +120,7 @@ impl Servers {
             }
             Place::Cluster { seeds } => Kind::Cluster(Cluster::new(&common, seeds.clone())),
         };
-        let servers = Self { common, kind, changes, keeper: Once::new() };
+        let servers = Self { common, kind, own_writes: OwnWrites::new(clock), changes, keeper: Once::new() };
         servers.check_settings()?;
         let servers = Arc::new(servers);
         servers.guards().belong_to(Arc::downgrade(&servers));
@@ -140,6 +142,10 @@ impl Servers {
 
     pub(crate) fn guards(&self) -> &Guards {
         &self.common.guards
+    }
+
+    pub(crate) fn own_writes(&self) -> &OwnWrites {
+        &self.own_writes
     }
 
     /// Every connection is vetted again before it carries anything about keys.
@@ -179,12 +185,9 @@ impl Servers {
         matches!(self.kind, Kind::Cluster(_))
     }
 
-    /// The socket that commands of this key use, where one server has all keys.
-    pub(crate) fn socket_of(&self, key: &str) -> Option<usize> {
-        match &self.kind {
-            Kind::One(node) | Kind::Sentinel { primary: node, .. } => Some(node.socket_of(key)),
-            Kind::Cluster(_) => None,
-        }
+    /// Keys with the same answer may be named in one transaction, and use the same socket.
+    pub(crate) fn neighbourhood(&self, key: &str) -> (u16, usize) {
+        (if self.is_cluster() { slot_of(key) } else { 0 }, socket_of(key, self.config().sockets))
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -291,6 +294,12 @@ impl Servers {
             Kind::One(node) | Kind::Sentinel { primary: node, .. } => Ok(Arc::clone(node)),
             Kind::Cluster(cluster) => cluster.any_primary().await,
         }
+    }
+
+    /// Whether these are the servers that have the keys, as far as is known.
+    pub(crate) fn are(&self, nodes: &[Arc<Node>]) -> bool {
+        let known = self.kept_open();
+        known.len() == nodes.len() && known.iter().all(|node| nodes.iter().any(|it| Arc::ptr_eq(it, node)))
     }
 
     /// Whether data is asked for on this node, and its connections lead to this run, as far as either is known.

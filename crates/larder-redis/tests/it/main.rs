@@ -23,4 +23,5 @@ mod sentinel;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;
+mod tracking;
 mod traps;

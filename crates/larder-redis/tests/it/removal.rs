@@ -1,7 +1,5 @@
 //! Removals that are told of in the same step: all of it happens or nothing, wherever it is cut off.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use larder_core::{Backend, BackendExt, BusEvent, BusSource, Bytes, ErrorKind, Key, SetItem};
 use larder_redis::{RedisBackend, RedisConfig};
@@ -105,7 +103,8 @@ async fn a_user_who_may_not_publish_removes_nothing_and_is_told_why() {
 #[tokio::test]
 async fn in_a_cluster_each_slot_has_its_transaction_and_every_node_hears() {
     let cluster = RedisCluster::builder().replicas(0).start();
-    let backend = Arc::new(RedisBackend::connect(RedisConfig::from_url(cluster.url()).unwrap()).await.unwrap());
+    let config = RedisConfig::builder().url(cluster.url()).sockets(1).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
     let mut keys = keys(60);
     keys.extend(["{t}1", "{t}2", "{t}3", "{t}2"].map(Key::from_canonical));
     let slots: std::collections::HashSet<_> = keys.iter().map(|key| cluster.slot_of(key.as_str())).collect();
@@ -121,6 +120,28 @@ async fn in_a_cluster_each_slot_has_its_transaction_and_every_node_hears() {
     }
     for node in 0..3 {
         assert_eq!(cluster.node(node).command(&["DBSIZE"]), "0", "node {node}");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_uses_the_socket_of_its_key() {
+    let server = RedisServer::start();
+    let backend = RedisBackend::connect(config_of(&server).sockets(4).build().unwrap()).await.unwrap();
+    let keys = keys(40);
+    // Neither a write that is sent before nor one that is sent after it changes places with it.
+    for _ in 0..50 {
+        for key in &keys {
+            let set = async || backend.set(key, "1".into(), plain()).await.unwrap();
+            let one = std::slice::from_ref(key);
+            let (_, removed, _) = futures_util::join!(
+                set(),
+                backend.remove_and_publish(one, CHANNEL, Bytes::from_static(b"gone")),
+                set()
+            );
+            assert!(removed.into_iter().all(Result::unwrap), "{key}");
+        }
+        let removed = backend.remove_and_publish(&keys, CHANNEL, Bytes::from_static(b"gone")).await;
+        assert!(removed.into_iter().all(Result::unwrap));
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 pub use controls::{Fault, Operation};
 use larder_core::{
     Atomic, Backend, BusSource, Counter, Each, ErrorKind, Expiry, Found, GetOptions, Inspect, Key, Lineage, Lock,
-    Remaining, Result, Scan, SetItem, SetOutcome,
+    Remaining, Result, Scan, SetItem, SetOutcome, Tracking,
 };
 
 use self::controls::Controls;
@@ -182,6 +182,10 @@ impl Backend for FaultyBackend {
 
     fn as_lineage(&self) -> Option<&dyn Lineage> {
         self.inner.as_lineage()
+    }
+
+    fn as_tracking(&self) -> Option<&dyn Tracking> {
+        self.inner.as_tracking()
     }
 
     fn as_inspect(&self) -> Option<&dyn Inspect> {
