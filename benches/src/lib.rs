@@ -16,6 +16,7 @@ mod flight;
 pub mod market;
 mod memory;
 mod near;
+mod outage;
 mod reasons;
 mod remote;
 mod report;

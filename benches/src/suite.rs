@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{backend, codecs, effort::Effort, flight, memory, near, remote, report, row::Row};
+use crate::{backend, codecs, effort::Effort, flight, memory, near, outage, remote, report, row::Row};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -40,6 +40,8 @@ enum Part {
     Near,
     /// Flights, alone and with many callers
     Flight,
+    /// The fallback, while nothing is wrong and while Redis is away
+    Fallback,
     /// The Redis backend by itself, beside the client library and pools of it
     Backend,
     /// Reads from Redis
@@ -66,6 +68,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Flight) {
         rows.extend(flight::run(effort)?);
+    }
+    if wanted(Part::Fallback) {
+        rows.extend(outage::run(effort)?);
     }
     if wanted(Part::Backend) {
         rows.extend(backend::run(effort)?);
