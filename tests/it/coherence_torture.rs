@@ -1,8 +1,13 @@
 //! Several processes that read and invalidate while everything fails: `cargo xtask coherence` for some seconds.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use larder_tests::coherence::{Choice, Driver, Fault, Job, Options, Report, Rule, Sabotage, prepare};
+
+use crate::until;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_larder-tests-coherence");
 
@@ -74,6 +79,51 @@ async fn removals_that_do_not_happen_are_found() {
     assert!(report.violations_by_rule.contains_key(&Rule::Heard), "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn loads_that_are_stored_although_they_are_old_are_found() {
+    let report = torture(3, &[], Some(Sabotage::Fills)).await;
+    assert!(report.violations_by_rule.contains_key(&Rule::Heard), "{report}");
+}
+
+/// The processes that a process has started, without those that have ended.
+#[cfg(target_os = "linux")]
+fn workers_of(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("the process is there");
+    let children = tasks.flat_map(|task| {
+        let children = std::fs::read_to_string(task.expect("tasks can be listed").path().join("children"));
+        children.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
+    });
+    children.filter(|id| is_worker(*id)).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn is_worker(process: u32) -> bool {
+    let line = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    line.contains("--worker")
+}
+
+#[cfg(target_os = "linux")]
+fn is_stopped(process: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_process_is_left_behind_not_even_a_stopped_one() {
+    let driver = ["--seconds", "600", "--seed", "1", "--faults", "process-paused"];
+    let mut driver = Command::new(PROGRAM).args(driver).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut workers = Vec::new();
+    until("a process is stopped", || {
+        workers = workers_of(driver.id());
+        std::future::ready(workers.len() == 4 && workers.iter().any(|worker| is_stopped(*worker)))
+    })
+    .await;
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    until("all have ended", || std::future::ready(!workers.iter().any(|worker| is_worker(*worker)))).await;
+}
+
 #[test]
 fn a_process_ends_with_the_one_that_started_it() {
     let server = larder_testing::RedisServer::start();
@@ -92,6 +142,6 @@ fn a_process_ends_with_the_one_that_started_it() {
     };
     // No input stands for a parent that is gone.
     let job = serde_json::to_string(&job).unwrap();
-    let status = Command::new(PROGRAM).args(["--worker", &job]).stdin(std::process::Stdio::null()).status().unwrap();
+    let status = Command::new(PROGRAM).args(["--worker", &job]).stdin(Stdio::null()).status().unwrap();
     assert!(status.success(), "{status}");
 }

@@ -331,7 +331,7 @@ impl RedisServer {
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = self.child.insert(command.spawn().map_err(|error| cannot_run(&program, &error))?);
-        self.watchdog = match Watchdog::watch(child, self.directory.path()) {
+        self.watchdog = match Watchdog::watch_with(child, self.directory.path()) {
             Ok(watchdog) => Some(watchdog),
             Err(error) => {
                 self.kill();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use larder_testing::Watchdog;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc::{self, UnboundedReceiver, error::TryRecvError};
 
@@ -16,7 +17,8 @@ use super::{
     worker::{Job, Word},
 };
 
-/// It ends with this value. It ends with its standard input too, and so with the driver.
+/// It ends with this value, and with the driver: by the end of its standard input, or, since it may be stopped, by a
+/// watchdog.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) process: u32,
@@ -26,6 +28,7 @@ pub(super) struct Process {
     /// What this one has counted so far.
     pub(super) now: Counts,
     child: Option<Child>,
+    watchdog: Option<Watchdog>,
     commands: ChildStdin,
     words: UnboundedReceiver<Result<Word>>,
 }
@@ -40,6 +43,8 @@ impl Process {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let commands = child.stdin.take().context("its input was piped")?;
         let output = child.stdout.take().context("its output was piped")?;
+        let watchdog = Watchdog::watch(&child);
+        let Job { process, incarnation, .. } = *job;
         let (said, words) = mpsc::unbounded_channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -49,9 +54,12 @@ impl Process {
                 }
             }
         });
-        let Job { process, incarnation, .. } = *job;
         let (before, now) = (Counts::default(), Counts::default());
-        Ok(Self { process, incarnation, before, now, child: Some(child), commands, words })
+        let mut started =
+            Self { process, incarnation, before, now, child: Some(child), watchdog: None, commands, words };
+        // Where there is no watchdog the child ends with the value.
+        started.watchdog = Some(watchdog?);
+        Ok(started)
     }
 
     pub(super) fn tell(&mut self, command: &str) -> Result<()> {
@@ -94,6 +102,8 @@ impl Process {
     }
 
     pub(super) fn kill(&mut self) {
+        // First, while the process has its id.
+        drop(self.watchdog.take());
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child that was not waited for can be killed");
             child.wait().expect("a killed child can be waited for");

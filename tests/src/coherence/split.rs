@@ -7,13 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, future::ready, stream::BoxStream};
 use larder_core::{
-    Atomic, Backend, Bus, BusEvent, BusSource, Bytes, Counter, Each, Expiry, Found, GetOptions, Inspect, Key, Lineage,
-    Lock, Remaining, Result, Scan, SetItem, SetOutcome,
+    Atomic, Backend, BackendExt, Bus, BusEvent, BusSource, Bytes, Counter, Each, Expected, Expiry, Found, GetOptions,
+    Inspect, Key, Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome,
 };
 use larder_redis::RedisBackend;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,19 @@ pub enum Sabotage {
     Messages,
     /// A third of the writer's removals is answered and not carried out
     Removals,
+    /// Loads are stored whatever stands under their key by then
+    Fills,
+}
+
+impl Sabotage {
+    /// Whether it breaks this process.
+    pub(super) fn breaks(self, process: u32) -> bool {
+        match self {
+            Self::Messages => process != 0,
+            Self::Removals => process == 0,
+            Self::Fills => true,
+        }
+    }
 }
 
 /// Data over one backend, messages of others over another one.
@@ -51,6 +65,10 @@ impl SplitBackend {
 
     fn loses_removal(&self) -> bool {
         self.sabotage == Some(Sabotage::Removals) && fastrand::u8(..3) == 0
+    }
+
+    fn atomic(&self) -> &dyn Atomic {
+        self.data.as_atomic().expect("Redis compares")
     }
 
     fn bus_of(backend: &RedisBackend) -> &dyn BusSource {
@@ -96,7 +114,7 @@ impl Backend for SplitBackend {
     }
 
     fn as_atomic(&self) -> Option<&dyn Atomic> {
-        self.data.as_atomic()
+        Some(self)
     }
 
     fn as_counter(&self) -> Option<&dyn Counter> {
@@ -117,6 +135,30 @@ impl Backend for SplitBackend {
 
     fn as_inspect(&self) -> Option<&dyn Inspect> {
         self.data.as_inspect()
+    }
+}
+
+#[async_trait]
+impl Atomic for SplitBackend {
+    async fn get_or_set(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<Option<Bytes>> {
+        self.atomic().get_or_set(key, value, ttl).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &Key,
+        expected: &Expected,
+        value: Bytes,
+        options: SetOptions,
+    ) -> Result<SetOutcome> {
+        if self.sabotage == Some(Sabotage::Fills) {
+            return self.data.set(key, value, SetOptions::new().ttl(options.ttl)).await;
+        }
+        self.atomic().compare_and_set(key, expected, value, options).await
+    }
+
+    async fn compare_and_delete(&self, key: &Key, expected: &Expected) -> Result<bool> {
+        self.atomic().compare_and_delete(key, expected).await
     }
 }
 

@@ -220,8 +220,7 @@ impl Worker {
         let shared = Shared::open(&job.folder).context("the shared files cannot be opened")?;
         // Before the cache is there: whatever it finds in Redis is newer than this.
         let promises = Promises::new(&shared.log)?;
-        let writes = job.process == 0;
-        let sabotage = job.sabotage.filter(|sabotage| (*sabotage == Sabotage::Removals) == writes);
+        let sabotage = job.sabotage.filter(|sabotage| sabotage.breaks(job.process));
         let backend = SplitBackend::new(redis(&job.data_url, COMMAND)?, redis(&job.bus_url, COMMAND)?, sabotage);
         let losses = backend.losses();
         let (cache, regions) = open(Arc::new(backend), COMMAND).await?;
