@@ -1,9 +1,9 @@
 //! Invalidations and writes that reach the near tiers of other processes over the bus.
 
 use larder::{Cache, Status};
-use larder_testing::RedisServer;
+use larder_testing::{FaultProxy, ProxyMode, RedisServer};
 
-use crate::{process, until};
+use crate::{cache_at, hears_the_bus, process, until};
 
 /// Two processes, with these keys in both of their near tiers.
 async fn both_hold(server: &RedisServer, keys: &[(&str, &str)]) -> (Cache, Cache) {
@@ -113,4 +113,50 @@ async fn what_another_namespace_invalidates_is_nobody_elses_business() {
     one.invalidate().key("b").await.unwrap();
     assert!(holds(&one, "a").await && holds(&two, "a").await);
     assert!(one.try_get::<_, u32>("a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_was_invalidated_while_the_link_was_down_is_not_served_once_it_is_back() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let one = process(&server).await;
+    let two = cache_at(&server.url_at(proxy.port())).await;
+    hears_the_bus(&two).await;
+    assert!(one.set("k", 1_u32).tag("t").await);
+    until("it is in both near tiers", || async {
+        two.get::<_, u32>("k").await;
+        holds(&two, "k").await
+    })
+    .await;
+    proxy.set(ProxyMode::Refuse).await;
+    one.invalidate().tag("t").await.unwrap();
+    until("the cut is noticed", || async { !two.health().await.remote.unwrap().bus_trusted }).await;
+    assert!(!holds(&two, "k").await);
+    proxy.set(ProxyMode::Pass).await;
+    hears_the_bus(&two).await;
+    assert_eq!(two.get::<_, u32>("k").await, None);
+}
+
+#[tokio::test]
+async fn a_marker_that_redis_evicted_makes_misses_until_a_new_one_is_made() {
+    let server = RedisServer::start();
+    let (one, two) = both_hold(&server, &[("a", "x"), ("b", "y")]).await;
+    assert_eq!(server.command(&["DEL", "t:%tag:x"]), "1");
+    loses(&one, "a").await;
+    loses(&two, "a").await;
+    assert!(holds(&one, "b").await && holds(&two, "b").await);
+    assert!(two.set("a", 2_u32).tag("x").await);
+    until("both agree", || async { one.get::<_, u32>("a").await.as_deref() == Some(&2) }).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_rewritten_without_a_tag_is_no_business_of_the_tag() {
+    let server = RedisServer::start();
+    let (one, two) = both_hold(&server, &[("a", "x")]).await;
+    assert!(two.set("a", 2_u32).await);
+    one.invalidate().tag("x").await.unwrap();
+    until("the new value is read", || async { one.get::<_, u32>("a").await.as_deref() == Some(&2) }).await;
+    one.invalidate().tag("x").await.unwrap();
+    assert_eq!(two.get::<_, u32>("a").await.as_deref(), Some(&2));
+    assert!(holds(&one, "a").await);
 }
