@@ -7,7 +7,7 @@ use larder_testing::{FaultProxy, ProxyMode, RedisServer};
 use larder_tests::coherence::SplitBackend;
 use tokio::sync::oneshot;
 
-use crate::{DEADLINE, PATIENT, backend_at, hears_the_bus, process, until};
+use crate::{DEADLINE, PATIENT, backend_at, cache_at, hears_the_bus, process, until};
 
 /// Two processes, with these keys in both of their near tiers.
 async fn both_hold(server: &RedisServer, keys: &[(&str, &str)]) -> (Cache, Cache) {
@@ -220,4 +220,50 @@ async fn under_an_update_no_process_keeps_what_it_read_before_the_change() {
     .await;
     assert_eq!(load(4).await, 3);
     assert!(holds(&two, "c").await);
+}
+
+#[tokio::test]
+async fn what_was_invalidated_while_the_link_was_down_is_not_served_once_it_is_back() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let one = process(&server).await;
+    let two = cache_at(&server.url_at(proxy.port())).await;
+    hears_the_bus(&two).await;
+    assert!(one.set("k", 1_u32).tag("t").await);
+    until("it is in both near tiers", || async {
+        two.get::<_, u32>("k").await;
+        holds(&two, "k").await
+    })
+    .await;
+    proxy.set(ProxyMode::Refuse).await;
+    one.invalidate().tag("t").await.unwrap();
+    until("the cut is noticed", || async { !two.health().await.remote.unwrap().bus_trusted }).await;
+    assert!(!holds(&two, "k").await);
+    proxy.set(ProxyMode::Pass).await;
+    hears_the_bus(&two).await;
+    assert_eq!(two.get::<_, u32>("k").await, None);
+}
+
+#[tokio::test]
+async fn a_marker_that_redis_evicted_makes_misses_until_a_new_one_is_made() {
+    let server = RedisServer::start();
+    let (one, two) = both_hold(&server, &[("a", "x"), ("b", "y")]).await;
+    assert_eq!(server.command(&["DEL", "t:%tag:x"]), "1");
+    loses(&one, "a").await;
+    loses(&two, "a").await;
+    assert!(holds(&one, "b").await && holds(&two, "b").await);
+    assert!(two.set("a", 2_u32).tag("x").await);
+    until("both agree", || async { one.get::<_, u32>("a").await.as_deref() == Some(&2) }).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_rewritten_without_a_tag_is_no_business_of_the_tag() {
+    let server = RedisServer::start();
+    let (one, two) = both_hold(&server, &[("a", "x")]).await;
+    assert!(two.set("a", 2_u32).await);
+    one.invalidate().tag("x").await.unwrap();
+    until("the new value is read", || async { one.get::<_, u32>("a").await.as_deref() == Some(&2) }).await;
+    one.invalidate().tag("x").await.unwrap();
+    assert_eq!(two.get::<_, u32>("a").await.as_deref(), Some(&2));
+    assert!(holds(&one, "a").await);
 }

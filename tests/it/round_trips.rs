@@ -23,8 +23,7 @@ struct Commands {
 }
 
 struct Counted {
-    /// Runs as long as this lives.
-    _server: RedisServer,
+    server: RedisServer,
     proxy: FaultProxy,
     cache: Cache,
 }
@@ -44,7 +43,7 @@ impl Counted {
         let builder = builder.backend(Arc::new(backend.expect("the settings are valid")));
         let cache = builder.build().await.expect("the settings are valid");
         hears_the_bus(&cache).await;
-        let counted = Self { _server: server, proxy, cache };
+        let counted = Self { server, proxy, cache };
         // Several, so that every socket is open.
         for warming in 0..64_u32 {
             counted.load(&format!("warming:{warming}"), warming, None).await;
@@ -77,13 +76,18 @@ impl Counted {
 
     /// Loads a value once the gate opens.
     async fn load(&self, key: &str, value: u32, gate: Option<Arc<Semaphore>>) -> Source {
+        self.load_tagged(key, value, gate, &[]).await
+    }
+
+    async fn load_tagged(&self, key: &str, value: u32, gate: Option<Arc<Semaphore>>, tags: &[&str]) -> Source {
         let loader = move || async move {
             if let Some(gate) = gate {
                 gate.acquire().await.expect("nobody closes the gate").forget();
             }
             Ok::<_, std::io::Error>(value)
         };
-        self.cache.get_or_load(key, loader).outcome().await.expect("the loader has a value").source
+        let load = tags.iter().fold(self.cache.get_or_load(key, loader), |load, tag| load.tag(*tag));
+        load.outcome().await.expect("the loader has a value").source
     }
 }
 
@@ -112,8 +116,8 @@ async fn a_miss_costs_two_round_trips_and_its_commit_one_more() {
     let (source, ()) = tokio::join!(load, opening);
     assert_eq!(source, Source::Loaded);
     until("the value is stored", || async { counted.since(&before).scripts == 1 }).await;
-    // The marker of the tags' invalidations is read by itself: a read of one key.
-    assert_eq!(counted.since(&before), Commands { get: 2, mget: 0, set: 1, scripts: 1 });
+    // The versions of region, namespace and tags are known.
+    assert_eq!(counted.since(&before), Commands { get: 1, mget: 0, set: 1, scripts: 1 });
 }
 
 #[tokio::test]
@@ -127,5 +131,38 @@ async fn a_batch_reads_with_one_command_and_loads_with_one_call() {
     let answers = counted.cache.get_or_load_many(0..20_u32, load).await;
     assert!(answers.into_iter().enumerate().all(|(key, answer)| *answer.unwrap().unwrap() as usize == key));
     until("the values are stored", || async { counted.since(&before).scripts == 10 }).await;
-    assert_eq!(counted.since(&before), Commands { get: 1, mget: 1, set: 10, scripts: 10 });
+    assert_eq!(counted.since(&before), Commands { get: 0, mget: 1, set: 10, scripts: 10 });
+}
+
+#[tokio::test]
+async fn a_remote_hit_with_three_tags_costs_one_command_once_their_versions_are_known() {
+    let counted = Counted::start().await;
+    let tags = ["a", "b", "c"];
+    let writer = cache_at(&counted.server.url()).await;
+    for key in ["tagged:1", "tagged:2", "tagged:3"] {
+        assert!(writer.set(key, 1_u32).tag("a").tag("b").tag("c").await);
+    }
+    // Nobody has told this process the versions of these tags: they come with the value.
+    let before = counted.commands();
+    assert_eq!(counted.load_tagged("tagged:1", 2, None, &tags).await, Source::Remote);
+    assert_eq!(counted.since(&before), Commands { mget: 1, ..Commands::default() });
+    let before = counted.commands();
+    assert_eq!(counted.load_tagged("tagged:2", 2, None, &tags).await, Source::Remote);
+    // A call that names no tag.
+    assert_eq!(counted.cache.get::<_, u32>("tagged:3").await.as_deref(), Some(&1));
+    assert_eq!(counted.since(&before), Commands { get: 2, ..Commands::default() });
+}
+
+#[tokio::test]
+async fn an_invalidation_of_a_tag_a_region_or_the_namespace_lists_nothing_and_removes_a_marker_or_two() {
+    let counted = Counted::start().await;
+    let (scans, removals) = (|| counted.proxy.commands_named("SCAN"), || counted.proxy.commands_named("UNLINK"));
+    let before = (scans(), removals());
+    counted.cache.invalidate().tag("a").await.expect("Redis is there");
+    counted.cache.prefix("warming").clear().await.expect("Redis is there");
+    counted.cache.clear().await.expect("Redis is there");
+    counted.cache.invalidate().key("7").await.expect("Redis is there");
+    assert_eq!(scans(), before.0);
+    // A tag's two markers may lie on two sockets.
+    assert!((4..=5).contains(&(removals() - before.1)));
 }

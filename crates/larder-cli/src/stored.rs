@@ -44,6 +44,15 @@ pub(crate) struct Stored {
     bytes: Bytes,
 }
 
+/// What a tag is called.
+fn name(tag: &larder_core::Tag) -> String {
+    match tag.as_prefix() {
+        Some(prefix) => format!("(region {})", prefix.trim_end_matches(':')),
+        None if tag.is_own() => "(namespace)".to_owned(),
+        None => tag.to_string(),
+    }
+}
+
 /// A tag of an entry, and whether the entry is older than the tag's last invalidation.
 #[derive(Debug)]
 pub(crate) struct TagState {
@@ -118,7 +127,10 @@ impl Stored {
         for (tag, marker) in header.tags.iter().zip(session.redis.get_many(&markers, GetOptions::new()).await) {
             let marker = marker.map_err(|error| session.failed(&error))?;
             let holds = marker.is_some_and(|marker| marker.value[..] == tag.version.to_le_bytes());
-            states.push(TagState { name: tag.tag.to_string(), holds });
+            // What every entry carries is of interest only if it makes this one dead.
+            if !holds || !tag.tag.is_own() {
+                states.push(TagState { name: name(&tag.tag), holds });
+            }
         }
         Ok(states)
     }

@@ -340,7 +340,9 @@ impl Cache {
         larder_core::InvalidationSink::invalidate(self, target).await
     }
 
-    /// Removes everything below this handle's namespace and prefix from both tiers. O(size of the store), in pages.
+    /// Invalidates everything that was written through this handle and those below its prefix, in both tiers and in the other
+    /// processes. O(1) in the remote tier: one marker is removed, and the bytes go with their TTL, or when they are loaded
+    /// anew. Counters and locks stay. O(entries) in the near tier.
     ///
     /// # Errors
     /// Those of the remote tier.

@@ -214,7 +214,8 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
         Ok(self.cache.engine.delete(&self.state, &[self.place().key(key)]).await? > 0)
     }
 
-    /// Removes every key of the region.
+    /// Invalidates every entry of the region and of those below it, in both tiers and in the other processes. O(1) in the
+    /// remote tier: one marker is removed, and the bytes go with their TTL, or when they are loaded anew.
     ///
     /// # Errors
     /// Those of the remote tier.

@@ -102,14 +102,14 @@ impl Stampede {
         }
     }
 
-    /// How many GETs the server answered since its statistics were reset.
+    /// How many GETs and MGETs the server answered since its statistics were reset.
     fn reads(&self) -> Result<u64> {
         let figures = self.server.try_command(&["INFO", "commandstats"])?;
-        let Some(calls) = figures.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")) else {
-            return Ok(0);
-        };
-        let calls = calls.split(',').next().unwrap_or_default();
-        calls.parse().with_context(|| format!("the server counts {calls:?} reads"))
+        let reads = figures.lines().filter_map(|line| {
+            let line = line.strip_prefix("cmdstat_get:calls=").or_else(|| line.strip_prefix("cmdstat_mget:calls="))?;
+            Some(line.split(',').next().unwrap_or_default())
+        });
+        reads.map(|calls| calls.parse::<u64>().with_context(|| format!("the server counts {calls:?} reads"))).sum()
     }
 }
 

@@ -29,7 +29,7 @@ pub struct ScenarioReport {
     pub wait_p50_ms: f64,
     /// From the signal until 99 of 100 callers had their answers, in the slowest process, in milliseconds.
     pub wait_p99_ms: f64,
-    /// GETs that the server answered. A process that waits for another one reads every 5 to 50 ms.
+    /// GETs and MGETs that the server answered, those of heartbeats included. A process that waits for another one reads every 5 to 50 ms.
     pub reads: u64,
     /// Callers that came before the value was there, and waited for another caller's load in their process.
     pub coalesced: u64,

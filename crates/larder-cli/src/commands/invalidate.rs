@@ -7,7 +7,7 @@ use larder::{
     Cache, Status,
     invalidation::{Dimension, Invalidate},
 };
-use larder_core::{Pattern, Tag, Target};
+use larder_core::{KeyBuf, Pattern, Tag, Target};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
 
 const NOT_TOLD: &str = "the server has removed them, but the message to the running processes could not be sent: they may \
                         serve what they hold in memory until it ends; run the command again";
-const DEFERRED: &str = "the server stopped answering, so that not all was removed; run the command again";
+const DEFERRED: &str = "not all was removed: the server stopped answering, or this user may not publish to the running \
+                        processes; see to that and run the command again";
 
 /// Targets that are canonical already.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub(super) async fn run(common: &Common, options: &InvalidateOptions) -> Result<
 
     let session = Session::open(common).await?;
     let cache = session.cache().await?;
-    let invalidate = named(cache.invalidate(), options, canonical);
+    let invalidate = named(cache.invalidate(), &names, options, canonical);
     if options.dry_run {
         return preview(&session, invalidate).await;
     }
@@ -107,7 +108,12 @@ fn check_patterns(options: &InvalidateOptions) -> Result<()> {
     Ok(())
 }
 
-fn named<'a>(mut invalidate: Invalidate<'a>, options: &InvalidateOptions, canonical: Vec<Target>) -> Invalidate<'a> {
+fn named<'a>(
+    mut invalidate: Invalidate<'a>,
+    names: &Names,
+    options: &InvalidateOptions,
+    canonical: Vec<Target>,
+) -> Invalidate<'a> {
     if options.canonical {
         invalidate = invalidate.by(Targets(canonical));
     } else {
@@ -117,7 +123,15 @@ fn named<'a>(mut invalidate: Invalidate<'a>, options: &InvalidateOptions, canoni
     invalidate = options.symbols.iter().fold(invalidate, |invalidate, symbol| invalidate.symbol(symbol));
     invalidate = options.exchanges.iter().fold(invalidate, |invalidate, exchange| invalidate.exchange(exchange));
     invalidate = options.users.iter().fold(invalidate, |invalidate, user| invalidate.user_session(user.as_str()));
-    invalidate = options.regions.iter().fold(invalidate, |invalidate, region| invalidate.region(region));
+    for region in &options.regions {
+        // An operator means the keys that begin so: also those that were not written through the region's handle, and so
+        // do not go with its marker.
+        let mut prefix = KeyBuf::with_prefix(&names.prefix);
+        prefix.path(region).separator();
+        prefix.finish();
+        let keys = Targets(vec![Target::Pattern(Pattern::prefix(prefix.as_str()))]);
+        invalidate = invalidate.region(region).by(keys);
+    }
     if options.everything { invalidate.everything() } else { invalidate }
 }
 

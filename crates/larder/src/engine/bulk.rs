@@ -220,15 +220,15 @@ impl Engine {
                 // find that the common one has changed.
                 let mut all = vec![Tag::any()];
                 all.extend_from_slice(tags);
-                self.remove_markers(&all).await
+                self.remove_markers(&all, 1).await
             }
-            Target::Region(prefix) => self.remove_markers(&[self.tag_of(prefix)]).await,
-            Target::Everything => self.remove_markers(&[Tag::everything()]).await,
+            Target::Region(prefix) => self.remove_markers(&[self.tag_of(prefix)], 0).await,
+            Target::Everything => self.remove_markers(&[Tag::everything()], 0).await,
             wide => match self.remove_matching(wide).await {
                 Err(error) if error.is_transient() || error.kind().is_backend_fault() => {
                     // What stands there cannot be listed now. The journal holds keys: the one that stands for all entries,
                     // since the text of a key does not tell which handle wrote it.
-                    self.remove_markers(&[Tag::everything()]).await?;
+                    self.remove_markers(&[Tag::everything()], 0).await?;
                     self.apply(&Target::Everything);
                     Ok((0, true))
                 }
@@ -237,9 +237,12 @@ impl Engine {
         }
     }
 
-    async fn remove_markers(&self, tags: &[Tag]) -> Result<(u64, bool)> {
+    /// The first `uncounted` of them are not what was asked for.
+    async fn remove_markers(&self, tags: &[Tag], uncounted: usize) -> Result<(u64, bool)> {
         let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
-        tally(self.remove(&markers).await)
+        let mut answers = self.remove(&markers).await;
+        answers.iter_mut().take(uncounted).flatten().for_each(|was_there| *was_there = false);
+        tally(answers)
     }
 
     /// Removes keys from the remote tier and tells the other processes of it, in one step for what lies together.

@@ -5,6 +5,7 @@
 mod acceptance;
 mod basics;
 mod batches;
+mod coherence;
 mod degrade;
 #[cfg(feature = "metrics")]
 mod figures;
