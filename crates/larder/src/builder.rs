@@ -228,22 +228,24 @@ impl CacheBuilder {
         if backend.is_none() {
             strategy = strategy.tiers(Tiers::Near);
         }
-        let fallback = match backend {
-            None => None,
+        let (fallback, secondary) = match backend {
+            None => (None, None),
             Some(primary) => {
                 let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
+                let secondary = Arc::new(secondary);
                 let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
-                let fallback = FallbackBackend::builder(primary, Arc::new(secondary))
+                let fallback = FallbackBackend::builder(primary, secondary.clone())
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
                     .timer(timer.clone());
-                Some(Arc::new(fallback.build()?))
+                (Some(Arc::new(fallback.build()?)), Some(secondary))
             }
         };
         let engine = Engine::new(Parts {
             prefix,
             near: NearTier::new(&near)?,
             fallback,
+            secondary,
             local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
             timer,
             strategy,

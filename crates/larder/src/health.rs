@@ -37,6 +37,8 @@ pub struct RemoteHealth {
     pub breaker: String,
     /// Removals that are remembered until the remote tier is back.
     pub journal: usize,
+    /// Bytes in memory that stand in for the remote tier while it is away.
+    pub fallback_bytes: u64,
     /// Whether invalidations of other processes arrive.
     pub bus_trusted: bool,
     /// The last fault, and how long ago it was, in milliseconds.
@@ -156,6 +158,7 @@ impl Cache {
                     .as_ref()
                     .map_or_else(String::new, |fallback| fallback.state().as_str().to_owned()),
                 journal: engine.fallback.as_ref().map_or(0, |fallback| fallback.stats().journal),
+                fallback_bytes: engine.secondary.as_ref().map_or(0, |secondary| secondary.bytes()),
                 bus_trusted: engine.coherence.is_trusted(),
                 last_fault,
             }),

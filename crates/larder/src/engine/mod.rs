@@ -67,6 +67,8 @@ pub(crate) struct Engine {
     pub(crate) remote: Option<Remote>,
     /// The remote tier's breaker and journal.
     pub(crate) fallback: Option<Arc<FallbackBackend>>,
+    /// What stands in for the remote tier.
+    pub(crate) secondary: Option<Arc<MemoryBackend>>,
     /// Counters and locks of a cache without a remote tier.
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
@@ -97,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) prefix: String,
     pub(crate) near: NearTier<Meta>,
     pub(crate) fallback: Option<Arc<FallbackBackend>>,
+    pub(crate) secondary: Option<Arc<MemoryBackend>>,
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
     pub(crate) strategy: Strategy,
@@ -119,6 +122,7 @@ impl Engine {
             tags: TagTable::default(),
             remote: parts.fallback.clone().map(|backend| Remote::new(backend, &parts.prefix, clock)),
             fallback: parts.fallback,
+            secondary: parts.secondary,
             local: parts.local,
             timer: parts.timer,
             enabled: AtomicBool::new(parts.enabled),
