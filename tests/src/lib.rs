@@ -4,7 +4,8 @@
 //! A snippet that shows a test cannot run as a doc test, where the compiler drops it. Those stand in `it/snippets/` too, and
 //! a test compares the pages with them.
 //!
-//! [`stampede`] is what `cargo xtask stampede` runs, with its numbers as they are given; `it/` runs it with small ones.
+//! [`stampede`] is what `cargo xtask stampede` runs and [`chaos`] what `cargo xtask chaos` does, with their numbers as they are
+//! given; `it/` runs them with small ones.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -42,5 +43,7 @@ pub mod batches {}
 #[doc = include_str!("../../docs/redis.md")]
 pub mod redis {}
 
+#[cfg(unix)]
+pub mod chaos;
 #[cfg(unix)]
 pub mod stampede;

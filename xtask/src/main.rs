@@ -62,7 +62,14 @@ enum Task {
     /// program and shows all of them. Starts a redis-server and the processes, with leases, without, and with the process
     /// that loads killed. Fails if there are more loads than there may be.
     #[command(disable_help_flag = true)]
-    Stampede(StampedeOptions),
+    Stampede(ProgramOptions),
+    /// Lets Redis fail in all ways while callers ask, and shows what they notice of it
+    ///
+    /// `--release`, then `--seconds`, `--seed`, `--scenario`, `--json`, `--list`, `--write-docs`; `cargo xtask chaos --help` builds
+    /// the program and shows all of them. Starts Redis servers of its own, draws the latency over time in target/chaos/, and
+    /// fails if a caller saw an error or a wrong value, or an invalidation was lost.
+    #[command(disable_help_flag = true)]
+    Chaos(ProgramOptions),
     /// Checks the order of the crates and what each has to have; reports long files and functions
     Tidy,
     /// Builds the API documentation with warnings denied and checks the links of the Markdown pages
@@ -104,7 +111,7 @@ struct BenchOptions {
 }
 
 #[derive(Debug, Args)]
-struct StampedeOptions {
+struct ProgramOptions {
     /// Builds with optimizations; has to stand first
     #[arg(long)]
     release: bool,
@@ -127,7 +134,8 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo(&workspace, &options),
         Task::Bench(options) => return bench(&workspace, &options),
-        Task::Stampede(options) => return stampede(&workspace, &options),
+        Task::Stampede(options) => return program(&workspace, "larder-tests-stampede", &options),
+        Task::Chaos(options) => return program(&workspace, "larder-tests-chaos", &options),
         Task::Test(options) => test::run(&workspace, &options)?,
         Task::Ci { only } => ci::run(&workspace, &only)?,
         Task::Tidy => tidy::run(&workspace)?,
@@ -159,12 +167,13 @@ fn bench_command(workspace: &Workspace, options: &BenchOptions) -> Command {
     cargo.args(["--"]).args(options.quick.then_some("--quick")).args(&options.args)
 }
 
-fn stampede(workspace: &Workspace, options: &StampedeOptions) -> Result<ExitCode> {
+/// Runs a program of the tests' package, with a Redis server that it can start.
+fn program(workspace: &Workspace, name: &str, options: &ProgramOptions) -> Result<ExitCode> {
     workspace.require(TESTS)?;
     let server = path::absolute(prerequisites::redis_server(true)?)?;
     let server = server.to_str().context("the path of redis-server is not UTF-8")?;
     let run = Command::cargo(&workspace.root).env("LARDER_REDIS_SERVER", server);
-    let run = run.args(["run", "--quiet", "-p", TESTS, "--bin", "larder-tests-stampede"]);
+    let run = run.args(["run", "--quiet", "-p", TESTS, "--bin", name]);
     Ok(exit_code(run.args(options.release.then_some("--release")).args(["--"]).args(&options.args).status()?))
 }
 
@@ -201,6 +210,14 @@ mod tests {
         let Task::Stampede(options) = cli.task else { panic!("parsed as {cli:?}") };
         assert!(options.release);
         assert_eq!(options.args, ["--callers", "9", "--json", "--help"]);
+    }
+
+    #[test]
+    fn chaos_takes_its_options_as_the_stampede_does() {
+        let cli = Cli::try_parse_from(["xtask", "chaos", "--seconds", "600", "--scenario", "oom", "--list"]).unwrap();
+        let Task::Chaos(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert!(!options.release);
+        assert_eq!(options.args, ["--seconds", "600", "--scenario", "oom", "--list"]);
     }
 
     #[test]
