@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use larder_testing::ProxyMode;
 use tokio::{
     task::block_in_place,
@@ -16,13 +16,13 @@ use tokio::{
 use super::{
     Scenario,
     servers::{PASSWORD, Servers, USER, replicate},
-    truth::GROUP,
+    truth::{GROUP, KEPT_FROM_WRITERS, Reading},
     world::World,
-    writer::{Target, invalidate, set},
+    writer::{Target, invalidate},
 };
 
 /// For how long a server stands still without its bus being taken for dead.
-const SHORT_STOP: Duration = Duration::from_millis(700);
+const SHORT_STOP: Duration = Duration::from_millis(1200);
 
 /// How much later than its deadline one UNLINK arrives.
 const LATE: Duration = Duration::from_millis(450);
@@ -30,6 +30,9 @@ const LATE: Duration = Duration::from_millis(450);
 /// How much later than their deadline SETs on their way arrive: longer than it takes to give up their sockets and to replay a
 /// removal.
 const ON_ITS_WAY: Duration = Duration::from_millis(1500);
+
+/// How long it takes at most until what is sent is on its way. A busy machine that takes longer shows less.
+const SENT: Duration = Duration::from_millis(30);
 
 /// Keys that the server loads each millisecond: see `servers.rs`.
 const LOADED_EACH_MS: u64 = 1;
@@ -242,17 +245,21 @@ impl Fault<'_> {
         let end = Instant::now() + self.length;
         let mut round = 0;
         while round < 2 || Instant::now() < end {
-            let group = round % (super::truth::ITEMS / GROUP);
+            self.world.settle().await;
+            let group = KEPT_FROM_WRITERS.start + round % KEPT_FROM_WRITERS.len() as u32;
             let proxy = &self.world.processes[0].proxy;
             if round.is_multiple_of(2) {
                 self.servers.main.pause();
-                self.leave_and_invalidate(group).await;
+                self.leave_and_invalidate(group, async {}).await;
                 sleep(LATE).await;
                 self.servers.main.resume();
             } else {
                 proxy.set(ProxyMode::Delay(on_its_way)).await;
-                self.leave_and_invalidate(group).await;
-                proxy.set(ProxyMode::Pass).await;
+                let pass = async {
+                    sleep(SENT).await;
+                    proxy.set(ProxyMode::Pass).await;
+                };
+                self.leave_and_invalidate(group, pass).await;
             }
             sleep(on_its_way + LATE).await;
             round += 1;
@@ -261,10 +268,13 @@ impl Fault<'_> {
     }
 
     /// Sends SETs of true values, which stop being true before they arrive.
-    async fn leave_and_invalidate(&self, group: u32) {
-        let _nobody_else_writes = self.world.writing.write().await;
+    async fn leave_and_invalidate(&self, group: u32, meanwhile: impl Future<Output = ()>) {
         let items: Vec<u32> = (group * GROUP..(group + 1) * GROUP).collect();
-        join_all(items.iter().map(|item| set(self.world, 0, *item, self.world.truth.version(*item)))).await;
+        let region = |item| self.world.processes[0].region(item);
+        // Without a tag, so that the SET goes out at once. It fails, or its outcome is not known: either is meant.
+        let sets =
+            items.iter().map(|item| region(*item).set(item, Reading::new(*item, self.world.truth.version(*item))));
+        join(join_all(sets.map(IntoFuture::into_future)), meanwhile).await;
         for item in items {
             let version = self.world.truth.change(item);
             invalidate(self.world, 0, Target::Item(item), vec![(item, version)]).await;

@@ -26,7 +26,7 @@ pub(super) const CALLERS: u64 = 64;
 const EXPONENT: f64 = 0.99;
 
 /// Reads at once where all items are read.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// Spreads the popular items over groups and over both kinds; odd, and prime to the number of items.
 const SPREAD: u64 = 7919;

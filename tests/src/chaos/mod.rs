@@ -67,7 +67,7 @@ impl Settings {
     #[must_use]
     pub fn short(seed: u64) -> Self {
         let (think, change) = (Duration::from_millis(40), Duration::from_millis(20));
-        let (length, remote_deadline) = (Duration::from_millis(4500), Duration::from_millis(400));
+        let (length, remote_deadline) = (Duration::from_secs(4), Duration::from_millis(400));
         Self { seed, length, think, change, remote_deadline, sabotage: Sabotage::Nothing }
     }
 }

@@ -94,11 +94,11 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
         watchers.spawn(watch(Arc::clone(world), process));
     }
     world.begin("warming");
-    if !settle(world).await {
+    if !world.settle().await {
         bail!("the caches do not find Redis within {PATIENCE:?}");
     }
     ask_for_all(world).await;
-    if !settle(world).await {
+    if !world.settle().await {
         bail!("the caches do not get warm: this machine answers too few calls within the deadline");
     }
     let resident_before = resident_bytes();
@@ -113,6 +113,8 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
     let writers: Vec<_> = writing.map(|process| tokio::spawn(write(Arc::clone(world), process))).collect();
     sleep(world.plan.before).await;
 
+    // On a busy machine the breaker may be open already, for answers that came late.
+    world.settle().await;
     world.begin("fault");
     let times = fault::inject(world, servers).await?;
     world.begin("after");
@@ -136,16 +138,6 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
     Ok((ScenarioReport::new(world, &latencies, &course), latencies))
 }
 
-/// Waits until every cache is whole; answers whether they are in time.
-async fn settle(world: &World) -> bool {
-    let settled = async {
-        while !world.processes.iter().all(|process| process.watched.is_settled()) {
-            sleep(LOOK).await;
-        }
-    };
-    timeout(PATIENCE, settled).await.is_ok()
-}
-
 /// When the process that was hit read a value that stands in Redis alone.
 async fn await_remote_hit(world: &World, servers: &Servers) -> Result<Duration> {
     let value = fastrand::u64(..);
@@ -164,7 +156,7 @@ async fn await_remote_hit(world: &World, servers: &Servers) -> Result<Duration> 
 
 /// When nobody changes anything any more, every process must be told the truth, and Redis must hold nothing older.
 async fn last_look(world: &Arc<World>, servers: &Servers) -> Result<(bool, Vec<Lost>)> {
-    let settled = settle(world).await;
+    let settled = world.settle().await;
     if world.processes.len() > 1 {
         sleep(HEARD).await;
     }

@@ -37,7 +37,7 @@ pub enum Scenario {
     CrashOldDump,
     /// Now and then one UNLINK arrives half a second late, and nothing else does
     DelTimesOut,
-    /// The server stops for 0.7 s again and again, too short for the bus to notice; another process hardly asks Redis
+    /// The server stops for 1.2 s again and again, too short for the bus to notice; another process hardly asks Redis
     SigstopBusIntact,
     /// SETs lie in the socket buffer of a stopped server, or on their way to it, while their keys are invalidated
     SetInSocketBuffer,

@@ -1,14 +1,20 @@
 //! What is true, and what a caller may be told.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
 /// Different values; those with even numbers live in both tiers, the others in Redis alone.
-pub(super) const ITEMS: u32 = 2000;
+pub(super) const ITEMS: u32 = 1000;
 
 /// Items of one group follow one another, and share a tag.
 pub(super) const GROUP: u32 = 8;
+
+/// Groups that writers leave alone where a fault writes values without tags into them.
+pub(super) const KEPT_FROM_WRITERS: Range<u32> = ITEMS / GROUP - 16..ITEMS / GROUP;
 
 /// What is cached: an item as of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,20 +13,27 @@ use std::{
 use anyhow::Result;
 use larder::{Cache, LoadError, Outcome, Region, Strategy, strategy::Tiers};
 use larder_testing::FaultProxy;
-use tokio::sync::RwLock;
+use tokio::{
+    sync::RwLock,
+    time::{sleep, timeout},
+};
 
 use super::{
     Plan, Sabotage, Scenario, Settings,
+    servers::PATIENCE,
     truth::{GROUP, Reading, Truth, WrongValue},
     watch::Watched,
 };
+
+/// How often it is looked at whether the caches are whole.
+const LOOK: Duration = Duration::from_millis(3);
 
 /// How long a load takes.
 const LOAD: Duration = Duration::from_millis(5);
 
 /// What the near tier and the fallback may hold; less than there is, so that both have to choose.
-const NEAR_BYTES: u64 = 768 << 10;
-pub(super) const FALLBACK_BYTES: u64 = 768 << 10;
+const NEAR_BYTES: u64 = 384 << 10;
+pub(super) const FALLBACK_BYTES: u64 = 384 << 10;
 
 /// How long what was loaded without Redis is served where there are two processes: short enough to be waited for.
 pub(super) const OUTAGE_TTL: Duration = Duration::from_secs(5);
@@ -173,6 +180,16 @@ impl World {
         self.started.elapsed()
     }
 
+    /// Waits until every cache is whole; answers whether they are in time.
+    pub(super) async fn settle(&self) -> bool {
+        let settled = async {
+            while !self.processes.iter().all(|process| process.watched.is_settled()) {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, settled).await.is_ok()
+    }
+
     pub(super) fn begin(&self, part: &'static str) {
         *lock(&self.part) = part;
     }
@@ -190,7 +207,7 @@ impl World {
             let begun = Instant::now();
             // What a database answers is as old as its query.
             let version = truth.version(item);
-            tokio::time::sleep(LOAD).await;
+            sleep(LOAD).await;
             ran_us.store(super::latency::micros(begun.elapsed()).max(1), Ordering::Relaxed);
             if loads.fetch_add(1, Ordering::Relaxed) % 10 == 9 && fails {
                 return Err(io::Error::other("this load was broken on purpose"));

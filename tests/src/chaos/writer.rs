@@ -7,10 +7,10 @@ use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    Sabotage,
+    Sabotage, Scenario,
     load::{pause, rng},
     promises,
-    truth::{GROUP, ITEMS, Reading},
+    truth::{GROUP, ITEMS, KEPT_FROM_WRITERS, Reading},
     world::{World, path, tag},
 };
 
@@ -20,7 +20,8 @@ pub(super) async fn write(world: Arc<World>, process: usize) {
     let mut rng = rng(world.settings.seed, u64::MAX - process as u64);
     let writers = (0..world.processes.len()).filter(|process| !world.scenario.is_bystander(*process)).count();
     let (writers, own) = (u32::try_from(writers).unwrap_or(1), u32::try_from(process).unwrap_or(0));
-    let groups: Vec<u32> = (0..ITEMS / GROUP).filter(|group| group % writers == own).collect();
+    let kept = |group: &u32| world.scenario == Scenario::SetInSocketBuffer && KEPT_FROM_WRITERS.contains(group);
+    let groups: Vec<u32> = (0..ITEMS / GROUP).filter(|group| group % writers == own && !kept(group)).collect();
     while !world.writers_end.load(Ordering::Relaxed) {
         {
             let _may_write = world.writing.read().await;
@@ -56,7 +57,7 @@ async fn change(world: &Arc<World>, process: usize, group: u32, rng: &mut Pcg64M
 }
 
 /// Writes a value into the cache; answers whether it is known to be there.
-pub(super) async fn set(world: &World, process: usize, item: u32, version: u64) -> bool {
+async fn set(world: &World, process: usize, item: u32, version: u64) -> bool {
     let region = world.processes[process].region(item);
     region.try_set(&item, Reading::new(item, version)).tag(tag(item / GROUP)).await.is_ok_and(SetOutcome::is_stored)
 }
