@@ -1,5 +1,7 @@
 //! Tests of what crosses crates: whole caches on real Redis servers, in one process and in several.
 
+#[cfg(unix)]
+mod chaos;
 mod coherence;
 #[cfg(unix)]
 mod coherence_torture;

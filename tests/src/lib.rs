@@ -4,8 +4,8 @@
 //! A snippet that shows a test cannot run as a doc test, where the compiler drops it. Those stand in `it/snippets/` too, and
 //! a test compares the pages with them.
 //!
-//! [`stampede`] is what `cargo xtask stampede` runs, with its numbers as they are given; `it/` runs it with small ones.
-//! [`coherence`] is what `cargo xtask coherence` runs, for as long as it is told; `it/` runs it for some seconds.
+//! [`stampede`] is what `cargo xtask stampede` runs, [`coherence`] what `cargo xtask coherence` does, and [`chaos`] what `cargo
+//! xtask chaos` does, with their numbers as they are given; `it/` runs them with small ones.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -44,6 +44,7 @@ pub mod batches {}
 pub mod redis {}
 
 #[cfg(unix)]
+pub mod chaos;
 pub mod coherence;
 #[cfg(unix)]
 pub mod stampede;

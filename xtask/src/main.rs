@@ -70,6 +70,13 @@ enum Task {
     /// any more.
     #[command(disable_help_flag = true)]
     Coherence(ProgramOptions),
+    /// Lets Redis fail in all ways while callers ask, and shows what they notice of it
+    ///
+    /// `--release`, then `--seconds`, `--seed`, `--scenario`, `--json`, `--list`, `--write-docs`; `cargo xtask chaos --help` builds
+    /// the program and shows all of them. Starts Redis servers of its own, draws the latency over time in target/chaos/, and
+    /// fails if a caller saw an error or a wrong value, or an invalidation was lost.
+    #[command(disable_help_flag = true)]
+    Chaos(ProgramOptions),
     /// Checks the order of the crates and what each has to have; reports long files and functions
     Tidy,
     /// Builds the API documentation with warnings denied and checks the links of the Markdown pages
@@ -136,6 +143,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => return bench(&workspace, &options),
         Task::Stampede(options) => return program(&workspace, "larder-tests-stampede", &options),
         Task::Coherence(options) => return program(&workspace, "larder-tests-coherence", &options),
+        Task::Chaos(options) => return program(&workspace, "larder-tests-chaos", &options),
         Task::Test(options) => test::run(&workspace, &options)?,
         Task::Ci { only } => ci::run(&workspace, &only)?,
         Task::Tidy => tidy::run(&workspace)?,
@@ -167,7 +175,7 @@ fn bench_command(workspace: &Workspace, options: &BenchOptions) -> Command {
     cargo.args(["--"]).args(options.quick.then_some("--quick")).args(&options.args)
 }
 
-/// Runs a program of the tests that starts a Redis server of its own.
+/// Runs a program of the tests' package, with a Redis server that it can start.
 fn program(workspace: &Workspace, name: &str, options: &ProgramOptions) -> Result<ExitCode> {
     workspace.require(TESTS)?;
     let server = path::absolute(prerequisites::redis_server(true)?)?;
@@ -217,6 +225,14 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "coherence", "--seconds", "60", "--seed", "7", "--json"]).unwrap();
         let Task::Coherence(options) = cli.task else { panic!("parsed as {cli:?}") };
         assert_eq!(options.args, ["--seconds", "60", "--seed", "7", "--json"]);
+    }
+
+    #[test]
+    fn chaos_takes_its_options_as_the_stampede_does() {
+        let cli = Cli::try_parse_from(["xtask", "chaos", "--seconds", "600", "--scenario", "oom", "--list"]).unwrap();
+        let Task::Chaos(options) = cli.task else { panic!("parsed as {cli:?}") };
+        assert!(!options.release);
+        assert_eq!(options.args, ["--seconds", "600", "--scenario", "oom", "--list"]);
     }
 
     #[test]

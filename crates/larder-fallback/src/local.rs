@@ -42,7 +42,7 @@ impl Shared {
         let keys: Vec<Key> = here.map(|(key, _)| self.local_key(epoch, key)).collect();
         let answers = if keys.is_empty() { Vec::new() } else { call(&*self.secondary, &keys).await };
         let (mut answers, mut away) = (answers.into_iter(), away.into_iter());
-        let mut all = Vec::with_capacity(items.len());
+        let (mut all, mut hides) = (Vec::with_capacity(items.len()), false);
         for (item, attempt) in items.iter().zip(attempts) {
             all.push(match attempt {
                 Attempt::Answer(answer) => answer,
@@ -53,12 +53,13 @@ impl Shared {
                     } else {
                         absent(item, error)
                     };
-                    if was_asked && answer.is_ok() {
-                        count(&self.counters.hidden);
-                    }
+                    hides |= was_asked && answer.is_ok();
                     answer
                 }
             });
+        }
+        if hides {
+            count(&self.counters.hidden);
         }
         all
     }

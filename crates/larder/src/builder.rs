@@ -294,12 +294,14 @@ impl CacheBuilder {
         }
         let expects_bus = self.bus && backend.as_ref().is_some_and(|backend| backend.as_bus().is_some());
         let coherence = Arc::new(Coherence::new(&prefix, self.blind_ttl, self.bus));
+        let mut stand_in = None;
         let remote = match backend {
             None => None,
             Some(primary) => {
                 let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
+                let secondary = Arc::new(secondary);
                 let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
-                let fallback = FallbackBackend::builder(primary.clone(), Arc::new(secondary))
+                let fallback = FallbackBackend::builder(primary.clone(), secondary.clone())
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
                     .timer(timer.clone())
@@ -315,6 +317,7 @@ impl CacheBuilder {
                     Some(adjust) => adjust(fallback),
                     None => fallback,
                 };
+                stand_in = Some(secondary);
                 Some((primary, Arc::new(fallback.build()?)))
             }
         };
@@ -322,6 +325,7 @@ impl CacheBuilder {
             prefix,
             near: NearTier::new(&near)?,
             remote,
+            secondary: stand_in,
             local: Arc::new(MemoryBackend::builder().clock(timer.clone()).build()?),
             timer,
             strategy,

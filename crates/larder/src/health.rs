@@ -56,6 +56,8 @@ pub struct RemoteHealth {
     pub journal_overflown: bool,
     /// The journal's file: `none`, `sound`, or `failing` if it cannot be written.
     pub journal_file: String,
+    /// Bytes in memory that stand in for the remote tier while it is away.
+    pub fallback_bytes: u64,
     /// Whether invalidations of other processes arrive.
     pub bus_trusted: bool,
     /// Messages of other processes that were ignored: of another version of the protocol, or unreadable.
@@ -323,6 +325,7 @@ impl Engine {
             takes_writes: fallback.writes_refused_since().is_none(),
             journal: stats.journal,
             journal_bytes: stats.journal_bytes,
+            fallback_bytes: self.secondary.as_ref().map_or(0, |secondary| secondary.bytes()),
             journal_lost: stats.lost,
             journal_overflown: stats.overflown,
             journal_file: stats.file.as_str().to_owned(),

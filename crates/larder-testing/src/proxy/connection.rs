@@ -65,12 +65,13 @@ async fn passing(mode: &Modes) {
     drop(mode.clone().wait_for(|setting| setting.mode != ProxyMode::Blackhole).await);
 }
 
-/// Reads what the client sends and notes when it is due at the server.
+/// Reads what the client sends and notes when it is due at the server. What a client that has gone had sent still arrives, as
+/// what lies in a server's socket buffer does.
 async fn receive(mut client: ReadHalf<'_>, mode: &Modes, pieces: mpsc::Sender<(Instant, Bytes)>) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(PIECE);
-        if client.read_buf(&mut buffer).await? == 0 {
+        if !matches!(client.read_buf(&mut buffer).await, Ok(1..)) {
             return Ok(());
         }
         let due = match mode.borrow().mode {
@@ -94,6 +95,11 @@ async fn deliver(
     let mut delivered = 0;
     while let Some((due, mut piece)) = arriving.recv().await {
         tokio::time::sleep_until(due).await;
+        let mut names = Vec::new();
+        commands.read(&piece, |name| names.push(name));
+        if let Some(delay) = shared.lateness(&names) {
+            tokio::time::sleep(delay).await;
+        }
         passing(mode).await;
         let current = mode.borrow().mode;
         if let ProxyMode::Cut(limit) = current {
@@ -110,7 +116,7 @@ async fn deliver(
         }
         delivered = 0;
         server.write_all(&piece).await?;
-        commands.read(&piece, |name| shared.count_command(name));
+        names.into_iter().for_each(|name| shared.count_command(name));
     }
     passing(mode).await;
     server.shutdown().await
@@ -126,11 +132,13 @@ async fn answer(mut server: ReadHalf<'_>, mut client: WriteHalf<'_>, mode: &Mode
         passed = pass_answers(&mut server, &mut client, mode, &mut buffer) => passed,
     };
     passed?;
-    client.shutdown().await?;
+    // It fails only for a client that is gone.
+    drop(client.shutdown().await);
     while server.read(&mut buffer).await? > 0 {}
     Ok(())
 }
 
+/// Ends without an error where the server or the client does.
 async fn pass_answers(
     server: &mut ReadHalf<'_>,
     client: &mut WriteHalf<'_>,
@@ -151,18 +159,19 @@ async fn pass_answers(
         let current = mode.borrow().mode;
         if let ProxyMode::Truncate(limit) = current {
             let rest = limit.saturating_sub(truncated);
-            client.write_all(&buffer[..length.min(rest)]).await?;
-            if length >= rest {
+            if client.write_all(&buffer[..length.min(rest)]).await.is_err() || length >= rest {
                 return Ok(());
             }
             truncated += length;
             continue;
         }
         truncated = 0;
-        if current == ProxyMode::Garbage {
-            client.write_all(GARBAGE).await?;
+        if current == ProxyMode::Garbage && client.write_all(GARBAGE).await.is_err() {
+            return Ok(());
         }
-        client.write_all(&buffer[..length]).await?;
+        if client.write_all(&buffer[..length]).await.is_err() {
+            return Ok(());
+        }
     }
 }
 

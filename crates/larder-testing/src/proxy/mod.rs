@@ -49,6 +49,9 @@ pub enum ProxyMode {
     Garbage,
     /// New connections are refused, as by a host on which nothing listens; existing ones are reset.
     Refuse,
+    /// Of the connections that are accepted from now on, every so-many-th is reset at once; all others are forwarded. 1 resets
+    /// each, 0 none.
+    ResetEvery(u64),
 }
 
 /// A proxy on a free port of 127.0.0.1. Dropping it closes the port and the connections.
@@ -78,6 +81,8 @@ struct Shared {
     commands: Mutex<BTreeMap<String, u64>>,
     /// Another server than the first one.
     server: Mutex<Option<SocketAddr>>,
+    /// The command that is to be late, and by how much.
+    late: Mutex<Option<(String, Duration)>>,
 }
 
 impl FaultProxy {
@@ -142,6 +147,18 @@ impl FaultProxy {
         }
     }
 
+    /// Lets the next command of this name, whatever its case, arrive so much later, with all that follows it on its connection;
+    /// other connections are not concerned. Replaces what was asked for before and has not happened.
+    pub fn delay_next(&self, name: &str, delay: Duration) {
+        *self.shared.late() = Some((name.to_ascii_uppercase(), delay));
+    }
+
+    /// Whether a command that [`delay_next`](Self::delay_next) waits for has not come yet.
+    #[must_use]
+    pub fn is_waiting_to_delay(&self) -> bool {
+        self.shared.late().is_some()
+    }
+
     /// How many connections were accepted since the start.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -190,6 +207,16 @@ impl Shared {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn late(&self) -> std::sync::MutexGuard<'_, Option<(String, Duration)>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long what holds these commands has to wait.
+    fn lateness(&self, names: &[String]) -> Option<Duration> {
+        let mut late = self.late();
+        late.take_if(|(name, _)| names.contains(name)).map(|(_, delay)| delay)
+    }
+
     fn count_command(&self, name: String) {
         *self.commands().entry(name).or_default() += 1;
     }
@@ -208,6 +235,8 @@ impl Port {
     async fn run(mut self, listener: TcpListener) {
         let mut tasks = JoinSet::new();
         let mut listener = Some(listener);
+        // Connections since the mode was set.
+        let (mut revision, mut accepted_since) = (0, 0_u64);
         loop {
             let setting = *self.mode.borrow_and_update();
             if setting.mode == ProxyMode::Refuse {
@@ -223,11 +252,20 @@ impl Port {
             }
             let Some(open) = &listener else { return };
             self.shared.obeyed.send_replace(setting.revision);
+            if revision != setting.revision {
+                (revision, accepted_since) = (setting.revision, 0);
+            }
             tokio::select! {
                 biased;
                 changed = self.mode.changed() => if changed.is_err() { return },
                 accepted = open.accept() => if let Ok((client, _)) = accepted {
                     self.shared.connections.send_modify(|count| *count += 1);
+                    accepted_since += 1;
+                    if matches!(setting.mode, ProxyMode::ResetEvery(n) if n > 0 && accepted_since.is_multiple_of(n)) {
+                        // It fails only for a connection that is gone already.
+                        drop(client.set_zero_linger());
+                        continue;
+                    }
                     let mode = self.mode.clone();
                     let server = self.shared.server().unwrap_or(self.server);
                     tasks.spawn(connection::serve(client, server, mode, Arc::clone(&self.shared)));

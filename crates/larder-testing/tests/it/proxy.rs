@@ -236,3 +236,61 @@ async fn garbage_stands_before_an_answer() {
     proxy.set(ProxyMode::Pass).await;
     assert_eq!(client.ask("clean").await.unwrap(), "clean");
 }
+
+#[tokio::test]
+async fn every_third_connection_is_reset_and_the_others_pass() {
+    let (server, _received) = echo().await;
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let mut before = Client::connect(&proxy).await;
+    assert_eq!(before.ask("x").await.unwrap(), "x");
+    proxy.set(ProxyMode::ResetEvery(3)).await;
+    assert_eq!(before.ask("stands").await.unwrap(), "stands");
+    for round in 1..=9 {
+        let mut client = Client::connect(&proxy).await;
+        // Its own words may be lost with the connection, so it only listens.
+        if round % 3 == 0 {
+            assert_eq!(client.receive().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset, "round {round}");
+        } else {
+            assert_eq!(client.ask("passes").await.unwrap(), "passes", "round {round}");
+        }
+    }
+    assert_eq!(proxy.connections(), 10);
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_went_away_still_arrives() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let mut client = Client::connect(&proxy).await;
+    assert_eq!(client.ask("PING").await.unwrap(), "+PONG");
+    proxy.set(ProxyMode::Delay(Duration::from_millis(100))).await;
+    for key in 0..50 {
+        client.send(&format!("SET k{key} v")).await;
+        tokio::task::yield_now().await;
+    }
+    // Nothing has been answered, and the answers will find nobody.
+    drop(client);
+    proxy.until_open(|open| open == 0).await;
+    assert_eq!(server.command(&["DBSIZE"]), "50");
+}
+
+#[tokio::test]
+async fn one_command_is_late_while_other_connections_pass() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let (mut slow, mut quick) = (Client::connect(&proxy).await, Client::connect(&proxy).await);
+    let delay = Duration::from_millis(200);
+    proxy.delay_next("unlink", delay);
+    assert_eq!(slow.ask("PING").await.unwrap(), "+PONG");
+    assert!(proxy.is_waiting_to_delay());
+    let started = Instant::now();
+    slow.send("UNLINK k").await;
+    let mut answer = Box::pin(slow.receive());
+    assert_eq!(quick.ask("GET k").await.unwrap(), "$-1");
+    assert!(futures_util::poll!(&mut answer).is_pending());
+    assert_eq!(answer.await.unwrap(), ":0");
+    assert!(started.elapsed() >= delay);
+    assert!(!proxy.is_waiting_to_delay());
+    assert_eq!(quick.ask("UNLINK k").await.unwrap(), ":0");
+    assert_eq!(proxy.commands_named("UNLINK"), 2);
+}

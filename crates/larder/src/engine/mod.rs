@@ -57,6 +57,8 @@ pub(crate) struct Engine {
     pub(crate) remote: Option<Remote>,
     /// The remote tier's breaker and journal.
     pub(crate) fallback: Option<Arc<FallbackBackend>>,
+    /// What stands in for the remote tier.
+    pub(crate) secondary: Option<Arc<MemoryBackend>>,
     /// Counters and locks of a cache without a remote tier.
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
@@ -90,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) near: NearTier<Meta>,
     /// The remote tier, and the same behind its fallback.
     pub(crate) remote: Option<(Arc<dyn Backend>, Arc<FallbackBackend>)>,
+    pub(crate) secondary: Option<Arc<MemoryBackend>>,
     pub(crate) local: Arc<MemoryBackend>,
     pub(crate) timer: Arc<dyn Timer>,
     pub(crate) strategy: Strategy,
@@ -123,6 +126,7 @@ impl Engine {
             }),
             tags,
             fallback,
+            secondary: parts.secondary,
             local: parts.local,
             timer: parts.timer,
             enabled: AtomicBool::new(parts.enabled),
