@@ -16,6 +16,7 @@ mod sharing;
 mod snippets;
 mod stampede;
 mod topologies;
+mod tracking;
 mod warming;
 
 use std::{future::Future, sync::Arc, time::Duration};

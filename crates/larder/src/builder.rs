@@ -45,6 +45,7 @@ pub struct CacheBuilder {
     blind_ttl: Duration,
     warn_below_hit_rate: Option<f64>,
     bus: bool,
+    tracking: bool,
     command_deadline: Option<Duration>,
     fallback_bytes: u64,
     fallback: Option<Adjust>,
@@ -73,6 +74,7 @@ impl Default for CacheBuilder {
             blind_ttl: Duration::from_secs(1),
             warn_below_hit_rate: None,
             bus: true,
+            tracking: false,
             command_deadline: None,
             fallback_bytes: FALLBACK_BYTES,
             fallback: None,
@@ -216,6 +218,14 @@ impl CacheBuilder {
         self
     }
 
+    /// Whether near entries are also dropped when a writer that does not use Larder changes their keys: `redis-cli DEL`, a
+    /// service in another language, expiry, eviction, FLUSHDB. Takes a connection to each primary and a message for each
+    /// change in the namespace. While the store does not tell of changes, near entries live for the blind TTL. Default: no.
+    pub fn tracking(mut self, tracking: bool) -> Self {
+        self.tracking = tracking;
+        self
+    }
+
     /// Logs a warning when fewer than this share of requests are hits, 0 to 1. Checked every 10 s, from 100 requests on.
     /// Default: no warning.
     pub fn warn_below_hit_rate(mut self, share: f64) -> Self {
@@ -233,10 +243,18 @@ impl CacheBuilder {
         if self.requires_remote {
             self.meet_remote(backend.as_deref()).await?;
         }
-        let bus = self.bus;
+        let (bus, tracking) = (self.bus, self.tracking);
         let cache = self.assemble(backend.clone())?;
         if let Some(lineage) = backend.as_ref().and_then(|backend| backend.as_lineage()) {
             lineage.guard(cache.engine.guard());
+        }
+        if tracking {
+            let Some(power) = backend.as_ref().and_then(|backend| backend.as_tracking()) else {
+                let message = "the backend does not tell of changes by others; use Redis 6 or later, or leave it off";
+                return Err(Error::config("tracking", message));
+            };
+            cache.engine.coherence.await_tracking();
+            cache.engine.begin_tracking(power);
         }
         if bus && backend.is_some() {
             // By way of the fallback: a subscription that stands shows that the server is back.

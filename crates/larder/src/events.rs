@@ -65,6 +65,18 @@ pub(crate) fn bus() {
     event!(info, "the invalidation bus is connected: the near tier starts empty and is trusted");
 }
 
+pub(crate) fn tracking() {
+    event!(info, "the store tells of every change of a key, whoever made it: the near tier starts empty");
+}
+
+pub(crate) fn untracked() {
+    event!(
+        warn,
+        "the store does not say any more which keys change: the near tier is empty and near entries live for the blind TTL \
+         until it does"
+    );
+}
+
 pub(crate) fn distrusted(reason: &'static str) {
     event!(
         warn,

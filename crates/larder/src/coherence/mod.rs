@@ -13,12 +13,13 @@ mod beat;
 mod listen;
 mod message;
 mod origins;
+mod track;
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +50,9 @@ pub(crate) struct Coherence {
     blind_ttl: Duration,
     /// Whether others are told and heard.
     speaks: bool,
+    /// Whether the store tells of every change, where it was asked to: without that, near entries live as if the bus were
+    /// not trusted. Its end is the end of a period, so that hits need not ask.
+    tracks: AtomicBool,
     /// Grows with every beginning and end of trust, and when everything is invalidated.
     period: AtomicU64,
     /// Until when the last heartbeat that came back vouches for the link, in ticks; 0 without trust.
@@ -94,6 +98,7 @@ impl Coherence {
             channel: channel(prefix),
             blind_ttl,
             speaks,
+            tracks: AtomicBool::new(true),
             period: AtomicU64::new(1),
             trusted_until: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
@@ -116,6 +121,11 @@ impl Coherence {
 
     pub(crate) fn speaks(&self) -> bool {
         self.speaks
+    }
+
+    /// The store is to tell of every change, and does not do so yet.
+    pub(crate) fn await_tracking(&self) {
+        self.tracks.store(false, Ordering::Release);
     }
 
     /// Messages that were ignored because they were of another version, or unreadable.
@@ -144,7 +154,7 @@ impl Coherence {
     /// What a near entry that is kept now remembers: the period, and whether it relies on the bus.
     pub(crate) fn vouch(&self, now: Tick) -> (u64, bool) {
         // The period first: if it ends in between, the entry is dead.
-        (self.period.load(Ordering::Acquire), self.is_trusted(now))
+        (self.period.load(Ordering::Acquire), self.is_trusted(now) && self.tracks.load(Ordering::Acquire))
     }
 
     /// How long near entries may live while they may miss a message.
