@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{
-    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions, Status,
-    Target, Ttl,
+    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem, SetOptions,
+    Status, Target, Ttl,
     envelope::{Header, Kind},
 };
 use larder_fallback::Deferred;
@@ -180,10 +180,19 @@ impl Engine {
 
     /// Carries an invalidation out: here, in the remote tier, here again, and in the other processes.
     pub(crate) async fn invalidate(&self, target: Target) -> Result<Invalidated> {
+        self.invalidate_watched(target, &mut |_| {}).await
+    }
+
+    /// The same, telling how far a scan has come.
+    pub(crate) async fn invalidate_watched(
+        &self,
+        target: Target,
+        watch: &mut (dyn FnMut(Scanned) + Send),
+    ) -> Result<Invalidated> {
         let mut near = self.apply(&target);
         // Somebody may have fetched an old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| near += self.apply(&target));
-        let removed = self.remove_remote(&target).await;
+        let removed = self.remove_remote(&target, watch).await;
         drop(again);
         if self.remote.is_some() {
             self.announce(&target).await;
@@ -203,7 +212,7 @@ impl Engine {
     }
 
     /// How many keys were removed, and whether removals are still to come.
-    async fn remove_remote(&self, target: &Target) -> Result<(u64, bool)> {
+    async fn remove_remote(&self, target: &Target, watch: &mut (dyn FnMut(Scanned) + Send)) -> Result<(u64, bool)> {
         let store = self.store();
         match target {
             Target::Keys(keys) => tally(store.delete_many(keys).await),
@@ -211,21 +220,28 @@ impl Engine {
                 Some(remote) => tally(remote.invalidate_tags(tags).await),
                 None => Ok((0, false)),
             },
-            wide => self.remove_matching(store, wide).await,
+            wide => self.remove_matching(store, wide, watch).await,
         }
     }
 
-    async fn remove_matching(&self, store: &dyn Backend, target: &Target) -> Result<(u64, bool)> {
+    async fn remove_matching(
+        &self,
+        store: &dyn Backend,
+        target: &Target,
+        watch: &mut (dyn FnMut(Scanned) + Send),
+    ) -> Result<(u64, bool)> {
         let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
         let mut pages = store.scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
-        let (mut removed, mut deferred) = (0, false);
+        let (mut scanned, mut deferred) = (Scanned::default(), false);
         while let Some(mut page) = pages.try_next().await? {
+            let looked_at = page.len() as u64;
             page.retain(|key| target.matches(key.as_str()) && !self.is_own(key));
             let (more, later) = tally(store.delete_many(&page).await)?;
-            removed += more;
+            scanned.add(looked_at, more);
             deferred |= later;
+            watch(scanned);
         }
-        Ok((removed, deferred))
+        Ok((scanned.removed, deferred))
     }
 
     /// Published statistics are no entries: clearing the cache leaves them.

@@ -1,9 +1,15 @@
 //! What the engine knows of a region: its prefix, its policy and its figures.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use larder_codec::{AnyCodec, Compression};
-use larder_core::{KeyBuf, Result};
+use larder_core::{Key, KeyBuf, MANY_TAGS, Result, Tag};
 use larder_memory::AnyValue;
 use larder_strategy::{CompressionChoice, Strategy};
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,6 +32,8 @@ pub(crate) struct RegionState {
     pub(crate) schema: u32,
     pub(crate) weigher: Option<Weigher>,
     pub(crate) counters: Counters,
+    /// Whether it was said that entries have many tags.
+    many_tags: AtomicBool,
 }
 
 impl RegionState {
@@ -53,7 +61,19 @@ impl RegionState {
             schema,
             weigher: None,
             counters: Counters::default(),
+            many_tags: AtomicBool::new(false),
         })
+    }
+
+    /// Refuses more tags than an entry may carry, and says once a region that entries have many.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](larder_core::ErrorKind::InvalidArgument), with the key and the number of tags.
+    pub(crate) fn check_tags(&self, operation: &'static str, key: &Key, tags: &[Tag]) -> Result<()> {
+        if tags.len() > MANY_TAGS && !self.many_tags.swap(true, Ordering::Relaxed) {
+            crate::events::many_tags(&self.name, key, tags.len());
+        }
+        larder_core::check_tags(operation, tags).map_err(|error| error.with_key(key))
     }
 }
 
