@@ -32,6 +32,10 @@ pub mod stampedes {}
 pub mod staleness {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/invalidation.md")]
+pub mod invalidation {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/behaviours/timeouts.md")]
 pub mod timeouts {}
 

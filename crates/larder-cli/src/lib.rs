@@ -35,7 +35,7 @@
 //! | `ttl` | `keys` (a list of `key`, `found`, `ttl_ms`) |
 //! | `delete` | `keys` (how many were named), `deleted` (how many were there), `complete` |
 //! | `invalidate` | `dry_run` (`false`), `targets` (a list of `target`, `removed`), `removed`, `complete` |
-//! | `invalidate --dry-run` | `dry_run` (`true`), `targets` (a list of `target`, `keys`), `keys`, `exact` (whether all could be counted) |
+//! | `invalidate --dry-run` | `dry_run` (`true`), `targets` (a list of `target`, `keys`), `keys`, `exact` (whether all could be counted), `listed` (canonical keys, the first in order), `truncated` (whether there are more) |
 //! | `stats` | `namespace`; `processes` with `count`, `unreadable`, `requests`, `hits`, `hit_rate`, `figures` (the fields of `larder::Stats`); `server` with `version`, `mode`, `run_id`, `uptime_seconds`, `keys`, `used_bytes`, `max_bytes` (0 for no limit), `eviction_policy`, `hits`, `misses`, `hit_rate`, `evicted`, `expired`, `clients` |
 //! | `health` | `healthy`, `namespace`, `checks` (a list of `check`, `ok`, `ms`, `error`) |
 //! | `doctor` | `fit`, `findings` (a list of `check`, `grade`, `found`, `todo`; a grade is `ok`, `advice`, `warning` or `failure`, and the last two mean not fit), `ping_us` (`count`, `p50`, `p99`, `max`), `settings` (lists of the values that servers have, by name), `sample` (a *sample* with `prefixes` and `biggest`); the last three are `null` where the server did not come to tell |

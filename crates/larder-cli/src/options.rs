@@ -271,9 +271,13 @@ pub(crate) struct InvalidateOptions {
     #[arg(long)]
     pub(crate) yes: bool,
 
-    /// Counts the keys that would go, and changes nothing
+    /// Lists and counts the keys that would go, and changes nothing; which entries carry a tag is kept nowhere
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// How many keys --dry-run lists at most; all are counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) limit: u32,
 
     /// Keys, tags and patterns are in canonical form (keys and patterns with the namespace)
     #[arg(long)]

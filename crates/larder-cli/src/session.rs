@@ -32,13 +32,13 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) async fn of(namespace: &str) -> Result<Self> {
-        let cache = Cache::builder()
-            .namespace(namespace)
-            .near_bytes(NEAR_BYTES)
-            .build()
-            .await
-            .map_err(|error| usage(&error))?;
-        Ok(Self { namespace: namespace.to_owned(), prefix: cache.namespace_prefix().to_owned() })
+        let prefix = offline(namespace).await?.namespace_prefix().to_owned();
+        Ok(Self { namespace: namespace.to_owned(), prefix })
+    }
+
+    /// A cache on this namespace that knows no server: it checks arguments as one in a service does.
+    pub(crate) async fn cache(&self) -> Result<Cache> {
+        offline(&self.namespace).await
     }
 
     /// A key as a person names it.
@@ -114,6 +114,11 @@ impl Names {
         );
         Usage(message).into()
     }
+}
+
+async fn offline(namespace: &str) -> Result<Cache> {
+    let builder = Cache::builder().namespace(namespace).near_bytes(NEAR_BYTES);
+    builder.build().await.map_err(|error| usage(&error))
 }
 
 impl Session {

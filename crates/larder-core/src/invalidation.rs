@@ -116,12 +116,43 @@ impl Invalidated {
     }
 }
 
+/// How far the scan for a wide target has come: it goes in pages, and a page's keys are removed before the next is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Scanned {
+    /// Pages so far.
+    pub pages: u64,
+    /// Keys looked at: those that the store listed.
+    pub looked_at: u64,
+    /// Keys removed.
+    pub removed: u64,
+}
+
+impl Scanned {
+    /// One page more.
+    pub fn add(&mut self, looked_at: u64, removed: u64) {
+        self.pages += 1;
+        self.looked_at += looked_at;
+        self.removed += removed;
+    }
+}
+
 /// Whoever can invalidate: the cache, or a test's recorder.
 #[async_trait]
 pub trait InvalidationSink: Send + Sync {
     /// Carries the invalidation out. After `Done` no later call in this process gets what was cached before. When the
     /// future is dropped the invalidation may be half done; asking again is always safe.
     async fn invalidate(&self, target: Target) -> Result<Invalidated>;
+
+    /// The same, telling `_watch` after each page how far a scan has come; who does not scan has nothing to tell. Dropped, it stops between two pages: what was removed
+    /// stays removed.
+    async fn invalidate_watched(
+        &self,
+        target: Target,
+        _watch: &mut (dyn FnMut(Scanned) + Send),
+    ) -> Result<Invalidated> {
+        self.invalidate(target).await
+    }
 
     /// How many keys of the remote tier the target would touch; changes nothing. Tags are not counted (their members are
     /// kept nowhere) and answer `None`.

@@ -38,7 +38,7 @@ pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::{BackendExt, SCAN_PAGE};
 pub use inspect::{Inspect, SamplePage, SampledKey, ServerFigures, ServerSettings};
-pub use invalidation::{Invalidated, InvalidationSink, Status, Target};
+pub use invalidation::{Invalidated, InvalidationSink, Scanned, Status, Target};
 pub use key::{Key, KeyBuf, KeyPart, MAX_KEY_BYTES, ToKey};
 #[cfg(feature = "tokio")]
 pub use manual_clock::ManualClock;

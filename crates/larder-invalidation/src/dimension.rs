@@ -107,3 +107,47 @@ impl fmt::Debug for WholePart {
         write!(f, "WholePart({}:{} in {:?})", self.tag, self.value, self.regions)
     }
 }
+
+/// Gives [`Invalidate`](crate::Invalidate) methods of the application's own, as `symbol` is one of Larder's.
+///
+/// Each line becomes a method of an extension trait: its name and argument, the tag, and the regions whose keys are
+/// searched, as in [`WholePart`]. The trait has to be in scope where it is used.
+///
+/// ```
+/// # use larder_core::{Invalidated, InvalidationSink, Result};
+/// use larder_invalidation::{Invalidate, dimensions};
+///
+/// dimensions! {
+///     /// What the desk invalidates by.
+///     pub trait Desk {
+///         /// A book: in the regions `api` and `positions`, and the tag `book:<name>`.
+///         fn book(name: &str) = "book" in ["api", "positions"];
+///         /// An account: the tag `account:<id>`.
+///         fn account(id: u64) = "account";
+///     }
+/// }
+///
+/// async fn after_a_trade(cache: &dyn InvalidationSink) -> Result<Invalidated> {
+///     Invalidate::new(cache).book("rates").account(7).symbol("BTCUSDT").await
+/// }
+/// ```
+#[macro_export]
+macro_rules! dimensions {
+    (
+        $(#[$doc:meta])*
+        $visibility:vis trait $trait:ident {
+            $($(#[$method_doc:meta])* fn $method:ident($value:ident: $type:ty) = $tag:literal $(in [$($region:literal),+ $(,)?])?;)+
+        }
+    ) => {
+        $(#[$doc])*
+        $visibility trait $trait: ::core::marker::Sized {
+            $($(#[$method_doc])* #[must_use = "nothing is invalidated until this is awaited"] fn $method(self, $value: $type) -> Self;)+
+        }
+
+        impl $trait for $crate::Invalidate<'_> {
+            $(fn $method(self, $value: $type) -> Self {
+                self.by($crate::WholePart::new($tag, $value)$(.in_regions([$($region),+]))?)
+            })+
+        }
+    };
+}

@@ -3,24 +3,28 @@
 use std::{borrow::Cow, collections::HashSet, fmt, future::IntoFuture};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Error, ErrorKind, Invalidated, InvalidationSink, Key, KeyPart, Pattern, Result, Tag, Target, ToKey};
+use larder_core::{
+    Error, ErrorKind, Invalidated, InvalidationSink, Key, KeyPart, Pattern, Result, Scanned, Tag, Target, ToKey,
+};
 
 use crate::{Dimension, Preview, PreviewedTarget, WholePart};
 
 const OPERATION: &str = "invalidate";
 
-/// One target of an invalidation has been handled.
+/// How far an invalidation has come.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Progress<'p> {
-    /// Targets handled, this one included.
+    /// Targets handled, this one included if it has a result.
     pub done: usize,
     /// Targets in all.
     pub total: usize,
-    /// The target.
+    /// The target that is being handled.
     pub target: &'p Target,
-    /// What it came to.
-    pub result: &'p Result<Invalidated>,
+    /// Pages, keys looked at and keys removed so far, where the target needs a scan.
+    pub scanned: Scanned,
+    /// What the target came to; `None` while its scan goes on.
+    pub result: Option<&'p Result<Invalidated>>,
 }
 
 type Callback<'a> = Box<dyn FnMut(Progress<'_>) + Send + 'a>;
@@ -30,8 +34,8 @@ type Callback<'a> = Box<dyn FnMut(Progress<'_>) + Send + 'a>;
 /// Keys and tags of several calls are merged, each target is asked for once, and [`everything`](Self::everything) takes
 /// the place of all others. Targets are carried out one after the other, in the order in which they were named.
 ///
-/// When the future is dropped, the targets that were handled stay handled and the one under way may be half done; asking
-/// again is always safe. Several invalidations may run at the same time.
+/// When the future is dropped, the targets that were handled stay handled and the one under way may be half done (a scan
+/// stops between two pages); asking again is always safe. Several invalidations may run at the same time.
 ///
 /// # Errors
 /// Awaiting it gives [`InvalidArgument`](ErrorKind::InvalidArgument) if nothing was named or an argument is wrong, and
@@ -119,7 +123,7 @@ impl<'a> Invalidate<'a> {
         self.with(targets)
     }
 
-    /// Is called after each target. It runs within the invalidation: it must be quick.
+    /// Is called after each page of a scan, and after each target. It runs within the invalidation: it must be quick.
     pub fn on_progress(mut self, callback: impl FnMut(Progress<'_>) + Send + 'a) -> Self {
         self.progress = Some(Box::new(callback));
         self
@@ -176,9 +180,19 @@ impl<'a> Invalidate<'a> {
         let mut failed: Option<(Target, Error)> = None;
         let mut failures = 0_usize;
         for (index, target) in targets.into_iter().enumerate() {
-            let result = sink.invalidate(target.clone()).await;
-            if let Some(callback) = &mut progress {
-                callback(Progress { done: index + 1, total, target: &target, result: &result });
+            let mut scanned = Scanned::default();
+            let result = match &mut progress {
+                None => sink.invalidate(target.clone()).await,
+                Some(tell) => {
+                    let mut watch = |page| {
+                        scanned = page;
+                        tell(Progress { done: index, total, target: &target, scanned, result: None });
+                    };
+                    sink.invalidate_watched(target.clone(), &mut watch).await
+                }
+            };
+            if let Some(tell) = &mut progress {
+                tell(Progress { done: index + 1, total, target: &target, scanned, result: Some(&result) });
             }
             match result {
                 Ok(invalidated) => sum = sum.and(invalidated),

@@ -19,6 +19,8 @@
 //! - A symbol, exchange or user is matched as a whole part of a key, never as a substring: `BTC` leaves `BTCUSDT` alone.
 //! - If one argument is wrong, nothing is invalidated. If one target fails, the others are still carried out.
 //! - [`Invalidate::dry_run`] counts what would go.
+//!
+//! An application's own methods beside `symbol` come from [`dimensions!`].
 
 mod dimension;
 mod invalidate;

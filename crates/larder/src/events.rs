@@ -41,15 +41,15 @@ pub(crate) fn fill_lost(key: &Key) {
 }
 
 pub(crate) fn refused_value(key: &Key, error: &Error) {
-    event!(warn, %key, %error, "a loaded value was not stored");
+    event!(warn, %key, %error, "a value was not stored");
 }
 
 pub(crate) fn wrong_type(key: &str, asked: &str) {
     event!(warn, key, asked, "an entry was read as another type than it was written as; this read is a miss");
 }
 
-pub(crate) fn many_tags(key: &Key, tags: usize) {
-    event!(warn, %key, tags, "an entry with many tags: each costs a comparison on every hit");
+pub(crate) fn many_tags(region: &str, key: &Key, tags: usize) {
+    event!(warn, region, %key, tags, "an entry has many tags: each costs a comparison on every hit; said once a region");
 }
 
 pub(crate) fn degraded(operation: &'static str, error: &Error) {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use larder_core::Target;
 use serde_json::json;
 
-use super::invalidate::{self, Targets};
+use super::invalidate;
 use crate::{
     options::{Common, KeyList},
     report::Report,
@@ -17,8 +17,7 @@ pub(super) async fn run(common: &Common, options: &KeyList) -> Result<Report> {
     session.connect().await?;
     let asked = keys.len();
     let cache = session.cache().await?;
-    let carried_out = invalidate::carry_out(&session, &cache, cache.invalidate().by(Targets(vec![Target::Keys(keys)])));
-    let done = carried_out.await?;
+    let done = invalidate::carry_out(&session, &cache, vec![Target::Keys(keys)]).await?;
     let document = json!({
         "keys": asked,
         "deleted": done.removed,

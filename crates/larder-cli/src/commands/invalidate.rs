@@ -1,18 +1,23 @@
 //! `larder invalidate`.
 
-use std::sync::Mutex;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::Result;
+use futures_util::TryStreamExt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder::{
     Cache, Status,
     invalidation::{Dimension, Invalidate},
 };
-use larder_core::{KeyBuf, Pattern, Tag, Target};
+use larder_core::{Backend, Key, KeyBuf, Pattern, SCAN_PAGE, Scan, Tag, Target};
 use serde_json::{Value, json};
 
 use crate::{
     options::{Common, InvalidateOptions},
-    report::{Report, Usage, table},
+    report::{Report, Usage, printable, table},
     session::{Names, Session},
 };
 
@@ -23,7 +28,7 @@ const DEFERRED: &str = "not all was removed: the server stopped answering, or th
 
 /// Targets that are canonical already.
 #[derive(Debug)]
-pub(super) struct Targets(pub(super) Vec<Target>);
+struct Targets(Vec<Target>);
 
 impl Dimension for Targets {
     fn targets(&self, _namespace_prefix: &str) -> larder::Result<Vec<Target>> {
@@ -50,20 +55,25 @@ pub(super) async fn run(common: &Common, options: &InvalidateOptions) -> Result<
         );
         return Err(Usage(message).into());
     }
-    // Mistakes in the arguments are told before the server is asked for anything.
+    let targets = checked(common, options).await?;
+    let session = Session::open(common).await?;
+    if options.dry_run {
+        return preview(&session, targets, options.limit).await;
+    }
+    let cache = session.cache().await?;
+    let done = carry_out(&session, &cache, targets).await?;
+    Ok(report(done))
+}
+
+/// What is to go. Mistakes in the arguments are told before the server is asked for anything.
+async fn checked(common: &Common, options: &InvalidateOptions) -> Result<Vec<Target>> {
+    check_not_empty(options)?;
     let names = Names::of(&common.namespace).await?;
     let canonical = if options.canonical { canonical_targets(&names, options)? } else { Vec::new() };
-    check_not_empty(options)?;
-    check_patterns(options)?;
-
-    let session = Session::open(common).await?;
-    let cache = session.cache().await?;
-    let invalidate = named(cache.invalidate(), &names, options, canonical);
-    if options.dry_run {
-        return preview(&session, invalidate).await;
-    }
-    let done = carry_out(&session, &cache, invalidate).await?;
-    Ok(report(done))
+    // The same checks as in a service; this cache knows no server.
+    let offline = names.cache().await?;
+    let targets = named(offline.invalidate(), &names, options, canonical).into_targets();
+    targets.map_err(|error| Usage(error.message().to_owned()).into())
 }
 
 /// Keys, patterns and tags as they are written in the store.
@@ -98,16 +108,6 @@ fn check_not_empty(options: &InvalidateOptions) -> Result<()> {
     }
 }
 
-/// A pattern that matches everything, or is none, is refused as the cache would refuse it.
-fn check_patterns(options: &InvalidateOptions) -> Result<()> {
-    if !options.canonical {
-        for glob in &options.patterns {
-            Pattern::new(glob).map_err(|error| Usage(error.message().to_owned()))?;
-        }
-    }
-    Ok(())
-}
-
 fn named<'a>(
     mut invalidate: Invalidate<'a>,
     names: &Names,
@@ -135,36 +135,129 @@ fn named<'a>(
     if options.everything { invalidate.everything() } else { invalidate }
 }
 
-async fn preview(session: &Session, invalidate: Invalidate<'_>) -> Result<Report> {
-    let preview = invalidate.dry_run().await.map_err(|error| told(session, &error))?;
+/// What a target would touch.
+struct Previewed {
+    target: String,
+    /// `None` for tags.
+    keys: Option<u64>,
+}
+
+async fn preview(session: &Session, targets: Vec<Target>, limit: u32) -> Result<Report> {
+    let limit = usize::try_from(limit)?;
+    let line = Progress::new();
+    let (mut previewed, mut listed) = (Vec::with_capacity(targets.len()), BTreeSet::new());
+    for target in &targets {
+        let keys = match target {
+            Target::Tags(_) => None,
+            Target::Keys(keys) => {
+                let mut found = 0;
+                for (key, answer) in keys.iter().zip(session.redis.ttl_many(keys).await) {
+                    if answer.map_err(|error| session.failed(&error))?.is_some() {
+                        found += 1;
+                        list(&mut listed, key, limit);
+                    }
+                }
+                Some(found)
+            }
+            wide => Some(scan(session, wide, &line, |key| list(&mut listed, key, limit)).await?),
+        };
+        previewed.push(Previewed { target: target.to_string(), keys });
+    }
+    line.end();
+    Ok(report_preview(&previewed, listed, limit))
+}
+
+/// Keeps the first of them, in order, and one more to know whether there are more.
+fn list(listed: &mut BTreeSet<Key>, key: &Key, limit: usize) {
+    if listed.len() <= limit || listed.last().is_some_and(|last| key < last) {
+        listed.insert(key.clone());
+        if listed.len() > limit + 1 {
+            listed.pop_last();
+        }
+    }
+}
+
+/// How many keys of the server match, each handed on. One that is listed twice counts twice.
+async fn scan(session: &Session, target: &Target, line: &Progress, mut each: impl FnMut(&Key)) -> Result<u64> {
+    let Some(pattern) = target.scan_pattern(&session.names.prefix) else { return Ok(0) };
+    let mut pages = session.redis.scan(&pattern, SCAN_PAGE);
+    let (mut found, mut looked_at) = (0, 0);
+    while let Some(page) = pages.try_next().await.map_err(|error| session.failed(&error))? {
+        looked_at += page.len() as u64;
+        for key in page.iter().filter(|key| target.matches(key.as_str()) && !session.names.is_internal(key)) {
+            found += 1;
+            each(key);
+        }
+        line.tell(target, looked_at, found, "would go");
+    }
+    Ok(found)
+}
+
+fn report_preview(previewed: &[Previewed], mut listed: BTreeSet<Key>, limit: usize) -> Report {
+    let truncated = listed.len() > limit;
+    if truncated {
+        listed.pop_last();
+    }
     let targets: Vec<(String, Option<u64>)> =
-        preview.targets.iter().map(|previewed| (previewed.target.to_string(), previewed.keys)).collect();
+        previewed.iter().map(|previewed| (previewed.target.clone(), previewed.keys)).collect();
     let document = json!({
         "dry_run": true,
         "targets": documents(&targets, "keys"),
-        "keys": preview.counted_keys(),
-        "exact": preview.is_exact(),
+        "keys": previewed.iter().filter_map(|previewed| previewed.keys).sum::<u64>(),
+        "exact": previewed.iter().all(|previewed| previewed.keys.is_some()),
+        "listed": listed.iter().map(Key::as_str).collect::<Vec<_>>(),
+        "truncated": truncated,
     });
     let rows = rows(&targets, "not counted: which entries carry a tag is kept nowhere");
-    let text = format!("{}\nnothing was changed", table(["would be invalidated", "keys"], rows));
-    Ok(Report::new(text, document))
+    let mut text = table(["would be invalidated", "keys"], rows);
+    if !listed.is_empty() {
+        let keys = table(["key"], listed.iter().map(|key| [key.to_string()]));
+        let more = if truncated { "\nand more: --limit sets how many are listed" } else { "" };
+        text = format!("{text}\n{keys}{more}");
+    }
+    Report::new(format!("{text}\nnothing was changed"), document)
 }
 
 /// Carries an invalidation out, here and in all running processes.
-pub(super) async fn carry_out(session: &Session, cache: &Cache, invalidate: Invalidate<'_>) -> Result<Done> {
-    let targets = Mutex::new(Vec::new());
-    let invalidated = invalidate.on_progress(|progress| {
-        let removed = progress.result.as_ref().ok().map(|invalidated| invalidated.remote);
-        targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((progress.target.to_string(), removed));
+pub(super) async fn carry_out(session: &Session, cache: &Cache, targets: Vec<Target>) -> Result<Done> {
+    let handled = Mutex::new(Vec::new());
+    let line = Progress::new();
+    let invalidate = cache.invalidate().by(Targets(targets)).on_progress(|progress| match progress.result {
+        None => line.tell(progress.target, progress.scanned.looked_at, progress.scanned.removed, "removed"),
+        Some(result) => {
+            let removed = result.as_ref().ok().map(|invalidated| invalidated.remote);
+            handled.lock().unwrap_or_else(PoisonError::into_inner).push((progress.target.to_string(), removed));
+        }
     });
-    let invalidated = invalidated.await.map_err(|error| told(session, &error))?;
+    let invalidated = invalidate.await.map_err(|error| session.failed(&error));
+    line.end();
+    let invalidated = invalidated?;
     let failure = match invalidated.status {
         Status::Done if cache.stats().remote_faults == 0 => None,
         Status::Done => Some(NOT_TOLD.to_owned()),
         _ => Some(DEFERRED.to_owned()),
     };
-    let targets = targets.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let targets = handled.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Done { removed: invalidated.remote, targets, failure })
+}
+
+/// A line on standard error, if that is a terminal, that shows how far a long run has come.
+struct Progress(ProgressBar);
+
+impl Progress {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg}").expect("the template is well-formed");
+        // It draws at most twice a second: a run that takes less needs no line.
+        Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(2)).with_style(style))
+    }
+
+    fn tell(&self, target: &Target, looked_at: u64, matched: u64, what: &str) {
+        self.0.set_message(printable(&format!("{target}: {looked_at} keys looked at, {matched} {what}")));
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 fn report(done: Done) -> Report {
@@ -186,12 +279,4 @@ fn documents(targets: &[(String, Option<u64>)], count: &str) -> Vec<Value> {
 fn rows(targets: &[(String, Option<u64>)], unknown: &str) -> Vec<[String; 2]> {
     let count = |keys: &Option<u64>| keys.map_or_else(|| unknown.to_owned(), |keys| keys.to_string());
     targets.iter().map(|(target, keys)| [target.clone(), count(keys)]).collect()
-}
-
-/// A wrong argument is the person's to mend, everything else the server's.
-fn told(session: &Session, error: &larder::Error) -> anyhow::Error {
-    if error.kind() == larder::ErrorKind::InvalidArgument {
-        return Usage(error.message().to_owned()).into();
-    }
-    session.failed(error)
 }

@@ -91,9 +91,24 @@ async fn a_dry_run_counts_and_changes_nothing() {
     let arguments = ["invalidate", "--dry-run", "--pattern", "report:*", "--tag", "t"];
     let document = json(&server, &arguments);
     assert_eq!((&document["dry_run"], &document["keys"], &document["exact"]), (&json!(true), &json!(1), &json!(false)));
-    assert!(larder(&server, &arguments).ok().text().contains("nothing was changed"));
+    assert_eq!((&document["listed"], &document["truncated"]), (&json!(["shop:report:1"]), &json!(false)));
+    let text = larder(&server, &arguments).ok().text();
+    assert!(text.contains("nothing was changed") && text.contains("shop:report:1"), "{text}");
+    assert!(text.contains("which entries carry a tag is kept nowhere"), "{text}");
+    for report in 2..5 {
+        cache.set(format!("report:{report}"), 1_u32).await;
+    }
+    let arguments =
+        ["invalidate", "--dry-run", "--pattern", "report:*", "--key", "report:1", "--key", "none", "--limit", "2"];
+    let document = json(&server, &arguments);
+    assert_eq!((&document["keys"], &document["exact"]), (&json!(5), &json!(true)));
+    assert_eq!(
+        (&document["listed"], &document["truncated"]),
+        (&json!(["shop:report:1", "shop:report:2"]), &json!(true))
+    );
+    assert!(larder(&server, &arguments).ok().text().contains("and more"));
     let everything = json(&server, &["invalidate", "--dry-run", "--everything"]);
-    assert!(everything["keys"].as_u64().is_some_and(|keys| keys >= 1), "{everything}");
+    assert_eq!(everything["keys"], 4, "what Larder keeps for itself is not counted: {everything}");
     assert_eq!(server.command(&["EXISTS", "shop:report:1"]), "1");
     assert_eq!(near(&cache, "report:1").await, Some(1));
 }

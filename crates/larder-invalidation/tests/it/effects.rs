@@ -1,7 +1,7 @@
 //! What is gone afterwards.
 
 use larder_core::{Tag, escape_glob};
-use larder_invalidation::InvalidateExt as _;
+use larder_invalidation::{InvalidateExt as _, dimensions};
 
 use crate::sinks::Shelf;
 
@@ -76,4 +76,24 @@ async fn a_dry_run_counts_and_leaves_everything_there() {
          tags symbol:BTCUSDT: not counted\n"
     );
     assert_eq!(shelf.keys().len(), MARKET.len());
+}
+
+dimensions! {
+    /// What a desk invalidates by.
+    trait Desk {
+        /// A book.
+        fn book(name: &str) = "book" in ["api", "positions"];
+        /// An account.
+        fn account(id: u64) = "account";
+    }
+}
+
+#[tokio::test]
+async fn methods_of_the_applications_own_name_whole_parts_and_tags() {
+    let shelf = Shelf::with(&["api:rates:1", "positions:rates", "positions:rates2", "other:rates", "7"]);
+    shelf.put("board", &[Tag::from("book:rates")]);
+    shelf.put("statement", &[Tag::from("account:7")]);
+    shelf.invalidation().book("rates").account(7).await.unwrap();
+    assert_eq!(shelf.keys(), ["7", "other:rates", "positions:rates2"]);
+    assert!(shelf.invalidation().book("").await.is_err(), "an empty name names nothing");
 }

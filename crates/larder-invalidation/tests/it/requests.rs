@@ -154,7 +154,8 @@ async fn progress_is_told_of_every_target_in_order() {
     let recorder = Recorder::failing_for(|target| matches!(target, Target::Tags(_)));
     let mut steps = Vec::new();
     let request = recorder.invalidation().key("a").tag("t").region("api");
-    let outcome = request.on_progress(|step| steps.push((step.done, step.total, step.result.is_ok()))).await;
+    let outcome =
+        request.on_progress(|step| steps.push((step.done, step.total, step.result.is_some_and(Result::is_ok)))).await;
     assert!(outcome.is_err());
     assert_eq!(steps, [(1, 3, true), (2, 3, false), (3, 3, true)]);
 }

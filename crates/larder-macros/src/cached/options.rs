@@ -302,11 +302,18 @@ fn template(literal: LitStr) -> Result<Template> {
     Ok(Template { literal, pieces })
 }
 
+/// `larder_core::MAX_TAGS`, which this crate cannot see.
+const MOST_TAGS: usize = 64;
+
 fn tags(name: &Ident, value: Value) -> Result<Vec<Template>> {
     let expr = expr(name, value)?;
     let Expr::Array(ExprArray { elems, .. }) = &expr else {
         return Err(syn::Error::new_spanned(expr, "`tags` takes a list, such as `tags = [\"user:{id}\"]`"));
     };
+    if elems.len() > MOST_TAGS {
+        let message = format!("{} tags; an entry carries at most {MOST_TAGS}: use fewer, coarser ones", elems.len());
+        return Err(syn::Error::new_spanned(expr, message));
+    }
     elems
         .iter()
         .map(|element| match element {

@@ -4,7 +4,7 @@ use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use larder_codec::AnyCodec;
-use larder_core::{Condition, Result, SetOutcome, Tag, ToKey, Ttl};
+use larder_core::{Condition, ErrorKind, Result, SetOutcome, Tag, ToKey, Ttl};
 use larder_memory::AnyValue;
 
 use super::Place;
@@ -106,9 +106,6 @@ impl<'a, K: ToKey> Set<'a, K> {
     fn into_write(self) -> (Place<'a>, Write) {
         let key = self.place.key(&self.key);
         let Parts { value, ops, tags, ttl, condition, codec, skip_near, skip_remote } = self.write;
-        if tags.len() > larder_core::MANY_TAGS {
-            crate::events::many_tags(&key, tags.len());
-        }
         (self.place, Write { key, value, ops, tags, ttl, condition, codec, skip_near, skip_remote })
     }
 }
@@ -124,8 +121,13 @@ impl<'a, K: ToKey> IntoFuture for Set<'a, K> {
     fn into_future(self) -> Self::IntoFuture {
         let (place, write) = self.into_write();
         Box::pin(async move {
+            let key = write.key.clone();
             match run(place, write).await {
                 Ok(outcome) => outcome.is_stored(),
+                Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                    crate::events::refused_value(&key, &error);
+                    false
+                }
                 Err(error) => {
                     place.region.counters.count(Event::RemoteFault);
                     crate::events::degraded("set", &error);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{
-    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions, Status,
-    Tag, Target, Ttl,
+    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem, SetOptions,
+    Status, Tag, Target, Ttl,
     envelope::{Header, Kind},
 };
 use larder_fallback::Deferred;
@@ -184,10 +184,19 @@ impl Engine {
     /// Carries an invalidation out: here, in the remote tier together with the message to the other processes, and here
     /// again.
     pub(crate) async fn invalidate(&self, target: Target) -> Result<Invalidated> {
+        self.invalidate_watched(target, &mut |_| {}).await
+    }
+
+    /// The same, telling how far a scan has come.
+    pub(crate) async fn invalidate_watched(
+        &self,
+        target: Target,
+        watch: &mut (dyn FnMut(Scanned) + Send),
+    ) -> Result<Invalidated> {
         let mut near = self.apply(&target);
         // Somebody may have fetched an old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| near += self.apply(&target));
-        let removed = self.remove_target(&target).await;
+        let removed = self.remove_target(&target, watch).await;
         drop(again);
         match removed {
             Ok((remote, deferred)) => {
@@ -205,12 +214,12 @@ impl Engine {
     }
 
     /// How many keys or markers were removed, and whether removals are still to come.
-    async fn remove_target(&self, target: &Target) -> Result<(u64, bool)> {
+    async fn remove_target(&self, target: &Target, watch: &mut (dyn FnMut(Scanned) + Send)) -> Result<(u64, bool)> {
         if self.remote.is_none() {
             return match target {
                 Target::Keys(keys) => tally(self.local.delete_many(keys).await),
                 Target::Tags(_) => Ok((0, false)),
-                wide => self.remove_matching(wide).await,
+                wide => self.remove_matching(wide, watch).await,
             };
         }
         match target {
@@ -224,7 +233,7 @@ impl Engine {
             }
             Target::Region(prefix) => self.remove_markers(&[self.tag_of(prefix)], 0).await,
             Target::Everything => self.remove_markers(&[Tag::everything()], 0).await,
-            wide => match self.remove_matching(wide).await {
+            wide => match self.remove_matching(wide, watch).await {
                 Err(error) if error.is_transient() || error.kind().is_backend_fault() => {
                     // What stands there cannot be listed now. The journal holds keys: the one that stands for all entries,
                     // since the text of a key does not tell which handle wrote it.
@@ -268,15 +277,17 @@ impl Engine {
     }
 
     /// Finds what a pattern or a part names, page by page, and tells the others at the end of what they may hold besides.
-    async fn remove_matching(&self, target: &Target) -> Result<(u64, bool)> {
+    async fn remove_matching(&self, target: &Target, watch: &mut (dyn FnMut(Scanned) + Send)) -> Result<(u64, bool)> {
         let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
         let mut pages = self.store().scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
-        let (mut removed, mut deferred) = (0, false);
+        let (mut scanned, mut deferred) = (Scanned::default(), false);
         while let Some(mut page) = pages.try_next().await? {
+            let looked_at = page.len() as u64;
             page.retain(|key| target.matches(key.as_str()) && !self.is_own(key));
             let (more, later) = tally(self.remove(&page).await)?;
-            removed += more;
+            scanned.add(looked_at, more);
             deferred |= later;
+            watch(scanned);
         }
         match target {
             Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,
@@ -285,7 +296,7 @@ impl Engine {
             }
             _ => {}
         }
-        Ok((removed, deferred))
+        Ok((scanned.removed, deferred))
     }
 
     /// Markers and published statistics are no entries: patterns leave them.

@@ -2,11 +2,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use larder_codec::{AnyCodec, Compression};
-use larder_core::{KeyBuf, Result, Tag};
+use larder_core::{Key, KeyBuf, MANY_TAGS, Result, Tag};
 use larder_memory::AnyValue;
 use larder_strategy::{CompressionChoice, Strategy};
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,6 +34,8 @@ pub(crate) struct RegionState {
     pub(crate) counters: Counters,
     /// What its entries carry without being told.
     own_tags: OnceLock<Vec<Tag>>,
+    /// Whether it was said that entries have many tags.
+    many_tags: AtomicBool,
 }
 
 impl RegionState {
@@ -59,6 +64,7 @@ impl RegionState {
             weigher: None,
             counters: Counters::default(),
             own_tags: OnceLock::new(),
+            many_tags: AtomicBool::new(false),
         })
     }
 
@@ -70,6 +76,17 @@ impl RegionState {
             tags.extend(Tag::levels(below));
             tags
         })
+    }
+
+    /// Refuses more tags than an entry may carry, and says once a region that entries have many.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](larder_core::ErrorKind::InvalidArgument), with the key and the number of tags.
+    pub(crate) fn check_tags(&self, operation: &'static str, key: &Key, tags: &[Tag]) -> Result<()> {
+        if tags.len() > MANY_TAGS && !self.many_tags.swap(true, Ordering::Relaxed) {
+            crate::events::many_tags(&self.name, key, tags.len());
+        }
+        larder_core::check_tags(operation, tags).map_err(|error| error.with_key(key))
     }
 }
 

@@ -52,7 +52,7 @@ impl Engine {
         if !self.is_enabled() {
             return Ok(SetOutcome::Rejected);
         }
-        larder_core::check_tags("set", &write.tags)?;
+        region.check_tags("set", &write.key, &write.tags)?;
         region.counters.count(Event::Set);
         let remote = self.remote_of(region).filter(|_| !write.skip_remote && write.ops.serde.is_some());
         match remote {

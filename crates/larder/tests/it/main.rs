@@ -10,6 +10,7 @@ mod degrade;
 #[cfg(feature = "metrics")]
 mod figures;
 mod globals;
+mod invalidations;
 mod leases;
 mod loads;
 mod model;

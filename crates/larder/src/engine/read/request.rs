@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
-use larder_core::{Key, Tag, Tick, check_tags};
+use larder_core::{Key, Tag, Tick};
 use larder_flight::FlightId;
 use larder_memory::AnyValue;
 
@@ -98,7 +98,7 @@ impl LoadRequest {
     pub(crate) fn checks_tags(&self, late: &[Tag]) -> bool {
         let mut all = self.tags.to_vec();
         all.extend_from_slice(late);
-        match check_tags("load", &all) {
+        match self.region.check_tags("load", &self.key, &all) {
             Ok(()) => true,
             Err(error) => {
                 crate::events::refused_value(&self.key, &error);
