@@ -3,6 +3,7 @@
 //! - [`ManualClock`] stands still until a test moves it, and wakes those who wait on it.
 //! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
 //! - [`RedisCluster`] and [`RedisSentinels`] are several of them, with failovers and moving slots.
+//! - `TlsCertificates` (feature `tls`) are what servers with TLS need.
 //! - [`FaultProxy`] stands between a client and a server and fails in the ways in which networks do.
 //! - [`FaultyBackend`] lets a backend fail, hang or lose its answers, and counts what it is asked.
 //! - [`ModelBackend`] is the backends' contract in its plainest form.
@@ -37,6 +38,7 @@ mod redis_command;
 mod redis_sentinels;
 #[cfg(unix)]
 mod redis_server;
+mod tls;
 #[cfg(unix)]
 mod watchdog;
 
@@ -50,3 +52,6 @@ pub use redis_cluster::{RedisCluster, RedisClusterBuilder};
 pub use redis_sentinels::{RedisSentinels, RedisSentinelsBuilder};
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};
+#[cfg(feature = "tls")]
+pub use tls::TlsCertificates;
+pub use tls::TlsFiles;
