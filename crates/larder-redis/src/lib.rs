@@ -2,7 +2,7 @@
 //! cluster; over TCP, TLS (feature `tls`) or a unix socket.
 //!
 //! [`RedisBackend`] implements [`Backend`](larder_core::Backend) and all of its optional powers: scans, comparisons,
-//! counters, locks, the bus and figures about the server. No type of the Redis client library is part of this interface.
+//! counters, locks, the bus, the lineage of the servers, tracking of changes, and figures about the server. No type of the Redis client library is part of this interface.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -52,6 +52,11 @@
 //!   (500 ms) for each round trip. Once one round trip of a batch failed for the connection's sake, the rest is not tried.
 //! - **Nothing is written twice.** Commands that change something are sent once; after a time-out or a broken connection
 //!   it is unknown whether they took place. Reads are repeated once if the socket turns out to have been closed.
+//! - **Nothing comes late.** A socket on which a value was sent and not answered is given up, and ended by the server
+//!   before the next one is used, so that the value does not come after a later removal of its key. Other callers' reads
+//!   on it are repeated; the outcome of their writes is unknown.
+//! - **Nothing is read from another server unnoticed**, where a namespace is guarded
+//!   ([`Lineage::guard`](larder_core::Lineage::guard)): a restart or a failover removes the namespace's generation first.
 //! - **A dead link is replaced.** A socket is given up when it breaks, when it answers `READONLY`, when it stayed silent
 //!   for the command deadline while three calls in a row gave up on it, or when a PING after idleness is not answered.
 //!   Keepalive and the TCP user time-out make the kernel notice within some ten seconds what no call notices.

@@ -133,10 +133,10 @@ impl Node {
 
     /// Measures the server's clock and renews the records on it, where that is due and the server is used.
     pub(crate) async fn measure(&self) {
-        if !self.manager.server_clock.is_due() {
+        let Some(socket) = self.slots.iter().find_map(|slot| slot.in_use(IN_USE)) else { return };
+        if !self.manager.server_clock.begin() {
             return;
         }
-        let Some(socket) = self.slots.iter().find_map(|slot| slot.in_use(IN_USE)) else { return };
         let mut pipeline = Pipeline::new();
         pipeline.cmd("TIME");
         self.manager.renewals(&socket).into_iter().for_each(|command| {

@@ -2,7 +2,13 @@
 //!
 //! A sample is the answer to TIME, taken for the middle of its round trip: wrong by half of that at most.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use larder_core::{Clock, SystemClock, Tick, UnixMillis};
 use parking_lot::RwLock;
@@ -10,6 +16,9 @@ use redis::Value;
 
 /// After how long a sample is renewed. Crystals differ by up to some 100 microseconds a second: 2 ms by then.
 const RENEWAL: Duration = Duration::from_secs(20);
+
+/// How soon it is tried again where there was no sample: the user may lack the right.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// For how long a sample with a shorter round trip is better than a new one.
 const RECENT: Duration = Duration::from_secs(60);
@@ -90,11 +99,13 @@ fn micros_of(time: &Value) -> Option<i64> {
 pub(crate) struct ServerClock {
     clock: SystemClock,
     last: RwLock<Option<Sample>>,
+    /// When a measurement was last begun.
+    begun: AtomicU64,
 }
 
 impl ServerClock {
     pub(crate) fn new(clock: SystemClock) -> Self {
-        Self { clock, last: RwLock::new(None) }
+        Self { clock, last: RwLock::new(None), begun: AtomicU64::new(0) }
     }
 
     /// What it says now; `None` if that was never measured, or before this machine slept.
@@ -108,11 +119,17 @@ impl ServerClock {
         u64::try_from(micros(now).saturating_add(sample.offset) / 1000).ok().map(UnixMillis)
     }
 
-    /// Whether it should be measured again.
-    pub(crate) fn is_due(&self) -> bool {
+    /// Whether it should be measured again; if so, that has begun.
+    pub(crate) fn begin(&self) -> bool {
         let (now, wall) = (self.clock.now_precise(), self.clock.wall());
-        let last = self.last.read();
-        last.as_ref().is_none_or(|sample| now.since(sample.taken) >= RENEWAL || sample.is_void(now, wall))
+        let is_due = match &*self.last.read() {
+            Some(sample) => now.since(sample.taken) >= RENEWAL || sample.is_void(now, wall),
+            None => now.since(Tick::from_nanos(self.begun.load(Ordering::Relaxed))) >= RETRY,
+        };
+        if is_due {
+            self.begun.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        is_due
     }
 
     pub(crate) fn take(&self, sample: Sample) {

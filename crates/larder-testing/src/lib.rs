@@ -4,6 +4,7 @@
 //! - [`RedisServer`] is a real `redis-server` of one test, on a free port, that can be paused, killed and restarted.
 //! - [`RedisCluster`] and [`RedisSentinels`] are several of them, with failovers and moving slots.
 //! - [`Watchdog`] ends a child process when the test process is killed.
+//! - `TlsCertificates` (feature `tls`) are what servers with TLS need.
 //! - [`FaultProxy`] stands between a client and a server and fails in the ways in which networks do.
 //! - [`FaultyBackend`] lets a backend fail, hang or lose its answers, and counts what it is asked.
 //! - [`ModelBackend`] is the backends' contract in its plainest form.
@@ -38,6 +39,7 @@ mod redis_command;
 mod redis_sentinels;
 #[cfg(unix)]
 mod redis_server;
+mod tls;
 #[cfg(unix)]
 mod watchdog;
 
@@ -53,3 +55,6 @@ pub use redis_sentinels::{RedisSentinels, RedisSentinelsBuilder};
 pub use redis_server::{RedisServer, RedisServerBuilder};
 #[cfg(unix)]
 pub use watchdog::Watchdog;
+#[cfg(feature = "tls")]
+pub use tls::TlsCertificates;
+pub use tls::TlsFiles;

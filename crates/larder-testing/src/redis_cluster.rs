@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::redis_server::{RedisServer, RedisServerBuilder, percent_encoded};
+use crate::{
+    redis_server::{RedisServer, RedisServerBuilder, percent_encoded},
+    tls::TlsFiles,
+};
 
 const SLOTS: usize = 16384;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,6 +30,7 @@ pub struct RedisClusterBuilder {
     replicas: usize,
     node_timeout: Duration,
     password: Option<String>,
+    tls: bool,
     server: RedisServerBuilder,
 }
 
@@ -53,6 +57,13 @@ impl RedisClusterBuilder {
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.server = self.server.password(password).option("masterauth", password);
+        self
+    }
+
+    /// TLS on every node, and between them. [`RedisCluster::url`] is for TLS then.
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = true;
+        self.server = self.server.tls(files).option("tls-cluster", "yes");
         self
     }
 
@@ -86,7 +97,7 @@ impl RedisClusterBuilder {
         let nodes: Vec<RedisServer> =
             starting.into_iter().map(|node| node.join().expect("a node of the cluster starts")).collect();
         let ids = nodes.iter().map(|node| node.command(&["CLUSTER", "MYID"])).collect();
-        let cluster = RedisCluster { nodes, ids, primaries: self.primaries, password: self.password };
+        let cluster = RedisCluster { nodes, ids, primaries: self.primaries, password: self.password, tls: self.tls };
         cluster.form();
         cluster
     }
@@ -102,6 +113,7 @@ pub struct RedisCluster {
     ids: Vec<String>,
     primaries: usize,
     password: Option<String>,
+    tls: bool,
 }
 
 /// What one node says about the slots: the ranges of each primary, by its id.
@@ -124,6 +136,7 @@ impl RedisCluster {
             replicas: 1,
             node_timeout: Duration::from_secs(1),
             password: None,
+            tls: false,
             server: RedisServer::builder(),
         }
     }
@@ -146,7 +159,7 @@ impl RedisCluster {
     /// `127.0.0.1:port` of every node.
     #[must_use]
     pub fn seeds(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.address().to_string()).collect()
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.known_port())).collect()
     }
 
     /// `redis://` of every node, with the password if there is one.
@@ -159,7 +172,8 @@ impl RedisCluster {
     #[must_use]
     pub fn url(&self) -> String {
         let user = self.password.as_ref().map(|password| format!(":{}@", percent_encoded(password)));
-        format!("redis-cluster://{}{}", user.unwrap_or_default(), self.seeds().join(","))
+        let scheme = if self.tls { "rediss-cluster" } else { "redis-cluster" };
+        format!("{scheme}://{}{}", user.unwrap_or_default(), self.seeds().join(","))
     }
 
     /// The slot of a key.
@@ -287,7 +301,7 @@ impl RedisCluster {
         let keys = self.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &count.to_string()]);
         let keys: Vec<&str> = keys.lines().collect();
         if !keys.is_empty() {
-            let port = self.nodes[to].port().to_string();
+            let port = self.nodes[to].known_port().to_string();
             let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
             if let Some(password) = &self.password {
                 migrate.extend(["AUTH", password]);
@@ -332,7 +346,7 @@ impl RedisCluster {
                 node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
             }
             for other in &self.nodes[index + 1..] {
-                let (port, bus) = (other.port().to_string(), other.bus_port().to_string());
+                let (port, bus) = (other.known_port().to_string(), other.bus_port().to_string());
                 node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
             }
         }

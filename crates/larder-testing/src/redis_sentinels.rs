@@ -7,6 +7,7 @@ use std::io;
 use crate::{
     redis_cluster::poll,
     redis_server::{RedisServer, percent_encoded},
+    tls::TlsFiles,
 };
 
 /// The name under which the sentinels know the primary.
@@ -20,6 +21,7 @@ const SENTINELS: usize = 3;
 pub struct RedisSentinelsBuilder {
     password: Option<String>,
     sentinel_password: Option<String>,
+    tls: Option<TlsFiles>,
 }
 
 impl RedisSentinelsBuilder {
@@ -35,6 +37,12 @@ impl RedisSentinelsBuilder {
         self
     }
 
+    /// TLS to the servers and to the sentinels, and between them. [`RedisSentinels::url`] is for TLS then.
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Starts all and waits until every sentinel knows both replicas and both other sentinels.
     ///
     /// # Panics
@@ -45,8 +53,11 @@ impl RedisSentinelsBuilder {
         if let Some(password) = &self.password {
             server = server.password(password).option("masterauth", password);
         }
+        if let Some(files) = &self.tls {
+            server = server.tls(files.clone());
+        }
         let primary = server.clone().start();
-        let port = primary.port().to_string();
+        let port = primary.known_port().to_string();
         let follow = ["--replicaof", "127.0.0.1", &port];
         let mut servers = vec![primary];
         servers.extend((0..REPLICAS).map(|_| server.clone().arguments(&follow).start()));
@@ -64,6 +75,9 @@ impl RedisSentinelsBuilder {
         let mut sentinel = RedisServer::builder().sentinel(lines);
         if let Some(password) = &self.sentinel_password {
             sentinel = sentinel.password(password);
+        }
+        if let Some(files) = &self.tls {
+            sentinel = sentinel.tls(files.clone());
         }
         let sentinels = (0..SENTINELS).map(|_| sentinel.clone().start()).collect();
         let group = RedisSentinels { servers, sentinels, settings: self };
@@ -102,8 +116,10 @@ impl RedisSentinels {
     #[must_use]
     pub fn url(&self) -> String {
         let user = self.settings.password.as_ref().map(|password| format!(":{}@", percent_encoded(password)));
-        let addresses: Vec<String> = self.sentinels.iter().map(|one| one.address().to_string()).collect();
-        format!("redis-sentinel://{}{}/0#{NAME}", user.unwrap_or_default(), addresses.join(","))
+        let addresses: Vec<String> =
+            self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.known_port())).collect();
+        let scheme = if self.settings.tls.is_some() { "rediss-sentinel" } else { "redis-sentinel" };
+        format!("{scheme}://{}{}/0#{NAME}", user.unwrap_or_default(), addresses.join(","))
     }
 
     /// The server at this index, to look at it.
@@ -148,7 +164,7 @@ impl RedisSentinels {
     #[must_use]
     pub fn primary(&self) -> usize {
         let port = self.primary_port();
-        self.servers.iter().position(|server| server.port() == port).expect("the primary is one of these servers")
+        self.servers.iter().position(|server| server.known_port() == port).expect("the primary is one of these servers")
     }
 
     /// The port that the first running sentinel names.
@@ -188,7 +204,7 @@ impl RedisSentinels {
         poll("a new primary", || {
             let named = self.running().map(named_port).collect::<io::Result<Vec<u16>>>()?;
             port = named.first().copied().unwrap_or(old_port);
-            let server = self.servers.iter().find(|server| server.port() == port && server.is_running());
+            let server = self.servers.iter().find(|server| server.known_port() == port && server.is_running());
             let Some(server) = server.filter(|_| port != old_port && named.iter().all(|other| *other == port)) else {
                 return Ok(false);
             };

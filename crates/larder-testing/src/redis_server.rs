@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{redis_command::Connection, watchdog::Watchdog};
+use crate::{redis_command::Connection, tls::TlsFiles, watchdog::Watchdog};
 
 /// How long the server may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ pub struct RedisServerBuilder {
     acl: Option<String>,
     cluster: bool,
     sentinel: Option<String>,
+    tls: Option<TlsFiles>,
 }
 
 impl RedisServerBuilder {
@@ -93,6 +94,14 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Listens with TLS too, see [`RedisServer::tls_port`], and speaks it to other servers. Clients need no certificate
+    /// unless an option `tls-auth-clients` says so.
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self.arguments.splice(..0, ["--tls-auth-clients", "no", "--tls-replication", "yes"].map(str::to_owned));
+        self
+    }
+
     /// A node of a cluster, with a free port for the cluster's bus.
     pub(crate) fn cluster(mut self) -> Self {
         self.cluster = true;
@@ -131,12 +140,13 @@ impl RedisServerBuilder {
             watchdog: None,
             port: 0,
             bus_port: 0,
+            tls_port: 0,
             paused: AtomicBool::new(false),
             directory,
             settings: self,
         };
         for _ in 0..PORT_ATTEMPTS {
-            (server.port, server.bus_port) = free_ports()?;
+            [server.port, server.bus_port, server.tls_port] = free_ports()?;
             match server.launch() {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
@@ -157,6 +167,7 @@ pub struct RedisServer {
     watchdog: Option<Watchdog>,
     port: u16,
     bus_port: u16,
+    tls_port: u16,
     paused: AtomicBool,
     directory: ServerDirectory,
     settings: RedisServerBuilder,
@@ -211,6 +222,17 @@ impl RedisServer {
             None => format!("redis://127.0.0.1:{port}"),
             Some(password) => format!("redis://:{}@127.0.0.1:{port}", percent_encoded(password)),
         }
+    }
+
+    /// The port for TLS, if [`RedisServerBuilder::tls`] asked for one.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.settings.tls.is_some().then_some(self.tls_port)
+    }
+
+    /// The port by which other servers, and clients that mean to use TLS, know it.
+    pub(crate) fn known_port(&self) -> u16 {
+        self.tls_port().unwrap_or(self.port)
     }
 
     /// The path of the unix socket, if [`RedisServerBuilder::unix_socket`] asked for one.
@@ -326,6 +348,12 @@ impl RedisServer {
         if self.settings.unix_socket {
             command.arg("--unixsocket").arg(self.directory.socket());
         }
+        if let Some(files) = &self.settings.tls {
+            command.args(["--tls-port", &self.tls_port.to_string()]);
+            for (option, path) in files.arguments() {
+                command.arg(option).arg(path);
+            }
+        }
         if self.settings.acl.is_some() {
             command.arg("--aclfile").arg(self.directory.path().join("users.acl"));
         }
@@ -390,11 +418,16 @@ fn cannot_run(program: &OsString, error: &io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
 
-/// Two ports, both held until both are known so that they differ.
-fn free_ports() -> io::Result<(u16, u16)> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
+/// Free ports for clients, for the bus of a cluster and for TLS.
+fn free_ports() -> io::Result<[u16; 3]> {
+    let open = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // All at once, so that they differ.
+    let listeners = [open()?, open()?, open()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }
 
 /// A server that demands a password answers too.

@@ -1,88 +1,15 @@
 //! TLS: whom this client trusts, and what it shows of itself.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-use larder_core::{BackendExt, Error, ErrorKind, Result};
+use larder_core::{BackendExt, BusEvent, BusSource, Error, ErrorKind, GetOptions, Key, Result, SetItem};
 use larder_redis::{RedisBackend, RedisConfig, RedisConfigBuilder, TlsConfig};
-use larder_testing::RedisServer;
+use larder_testing::{RedisCluster, RedisSentinels, RedisServer, TlsCertificates};
 
 use crate::server::{key, plain, until, within};
 
-/// A folder with two certificate authorities, and certificates of the first: of the server and of a client.
-struct Certificates(PathBuf);
-
-impl Certificates {
-    fn create() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("larder-tls-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let these = Self(std::env::temp_dir().join(name));
-        fs::create_dir(&these.0).unwrap();
-        these.authority("ca");
-        these.authority("other");
-        fs::write(these.path("san"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n").unwrap();
-        these.signed("server", "ca");
-        these.signed("client", "ca");
-        these.signed("stranger", "other");
-        these
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn pem(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn authority(&self, name: &str) {
-        let (subject, key, certificate) = (format!("/CN=larder {name}"), format!("{name}.key"), format!("{name}.crt"));
-        self.openssl(&["req", "-x509", "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &certificate], true);
-    }
-
-    fn signed(&self, name: &str, by: &str) {
-        let [key, request, certificate] = ["key", "csr", "crt"].map(|ending| format!("{name}.{ending}"));
-        let subject = format!("/CN=larder {name}");
-        self.openssl(&["req", "-subj", &subject, "-keyout", &key, "-out", &request], true);
-        let [by_key, by_certificate] = ["key", "crt"].map(|ending| format!("{by}.{ending}"));
-        let sign =
-            ["x509", "-req", "-days", "2", "-CAcreateserial", "-extfile", "san", "-in", &request, "-out", &certificate];
-        self.openssl(&[&sign[..], &["-CA", &by_certificate, "-CAkey", &by_key]].concat(), false);
-    }
-
-    fn openssl(&self, arguments: &[&str], new_key: bool) {
-        let new_key: &[&str] =
-            if new_key { &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"] } else { &[] };
-        let mut command = Command::new("openssl");
-        let output = command.current_dir(&self.0).args(arguments).args(new_key).stdin(Stdio::null()).output();
-        let output = output.expect("this test needs the program openssl");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        // What is left in the folder for temporary files does no harm.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// A server that also listens with TLS. The port may be taken by another process before the server has it, which fails.
-fn start(certificates: &Certificates, auth_clients: &str) -> (RedisServer, u16) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let path = |name: &str| Path::to_str(&certificates.path(name)).unwrap().to_owned();
-    let server = RedisServer::builder()
-        .option("tls-port", port)
-        .option("tls-cert-file", path("server.crt"))
-        .option("tls-key-file", path("server.key"))
-        .option("tls-ca-cert-file", path("ca.crt"))
-        .option("tls-auth-clients", auth_clients)
-        .start();
+/// A server that also listens with TLS.
+fn start(certificates: &TlsCertificates, auth_clients: &str) -> (RedisServer, u16) {
+    let server = RedisServer::builder().tls(certificates.files()).option("tls-auth-clients", auth_clients).start();
+    let port = server.tls_port().unwrap();
     (server, port)
 }
 
@@ -98,9 +25,9 @@ async fn refused(config: RedisConfigBuilder) -> Error {
 
 #[tokio::test]
 async fn a_server_is_trusted_by_its_own_authority_without_a_provider_being_installed() {
-    let certificates = Certificates::create();
+    let certificates = TlsCertificates::create();
     let (server, port) = start(&certificates, "no");
-    let config = at(port).tls(TlsConfig::new().ca_pem(certificates.pem("ca.crt"))).sockets(2);
+    let config = at(port).tls(TlsConfig::new().ca_pem(certificates.authority_pem("ca"))).sockets(2);
     let backend = within(RedisBackend::connect(config.build().unwrap())).await.unwrap();
     assert!(backend.set(&key("a"), "1".into(), plain()).await.unwrap().is_stored());
     assert_eq!(server.command(&["GET", "a"]), "1");
@@ -110,10 +37,10 @@ async fn a_server_is_trusted_by_its_own_authority_without_a_provider_being_insta
 
 #[tokio::test]
 async fn a_server_of_an_unknown_authority_is_refused_and_the_error_says_what_to_give() {
-    let certificates = Certificates::create();
+    let certificates = TlsCertificates::create();
     let (_server, port) = start(&certificates, "no");
     let systems = refused(at(port)).await;
-    let others = refused(at(port).tls(TlsConfig::new().ca_pem(certificates.pem("other.crt")))).await;
+    let others = refused(at(port).tls(TlsConfig::new().ca_pem(certificates.authority_pem("other")))).await;
     for error in [systems, others] {
         assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
         assert!(error.message().contains("ca_pem"), "{error}");
@@ -122,9 +49,9 @@ async fn a_server_of_an_unknown_authority_is_refused_and_the_error_says_what_to_
 
 #[tokio::test]
 async fn a_server_of_another_name_is_refused() {
-    let certificates = Certificates::create();
+    let certificates = TlsCertificates::create();
     let (_server, port) = start(&certificates, "no");
-    let trusted = TlsConfig::new().ca_pem(certificates.pem("ca.crt"));
+    let trusted = TlsConfig::new().ca_pem(certificates.authority_pem("ca"));
     let error = refused(RedisConfig::builder().url(format!("rediss://localhost:{port}")).tls(trusted)).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(error.message().contains("name"), "{error}");
@@ -132,11 +59,11 @@ async fn a_server_of_another_name_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_wants_a_certificate_takes_the_right_one_alone() {
-    let certificates = Certificates::create();
+    let certificates = TlsCertificates::create();
     let (_server, port) = start(&certificates, "yes");
-    let trusting = || TlsConfig::new().ca_pem(certificates.pem("ca.crt"));
+    let trusting = || TlsConfig::new().ca_pem(certificates.authority_pem("ca"));
     let showing = |name: &str| {
-        let [certificate, key] = ["crt", "key"].map(|ending| certificates.pem(&format!("{name}.{ending}")));
+        let (certificate, key) = certificates.pair_pem(name);
         trusting().client_pem(certificate, key)
     };
     let right = at(port).tls(showing("client")).build().unwrap();
@@ -151,10 +78,10 @@ async fn a_server_that_wants_a_certificate_takes_the_right_one_alone() {
 
 #[tokio::test]
 async fn tls_to_a_port_without_it_fails_in_time_and_the_reverse_says_what_may_be_wrong() {
-    let certificates = Certificates::create();
+    let certificates = TlsCertificates::create();
     let (server, port) = start(&certificates, "no");
     // The server takes the greeting for the beginning of a command, and waits for the rest.
-    let tls = at(server.port()).tls(TlsConfig::new().ca_pem(certificates.pem("ca.crt"))).build().unwrap();
+    let tls = at(server.port()).tls(TlsConfig::new().ca_pem(certificates.authority_pem("ca"))).build().unwrap();
     let error = within(RedisBackend::connect(tls)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let plain = RedisConfig::builder().port(port).build().unwrap();
@@ -170,4 +97,66 @@ fn certificates_that_are_none_are_refused_before_anything_is_connected() {
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.message().contains("`tls`") && error.message().contains("PEM"), "{error}");
     }
+}
+
+fn patient(url: String, certificates: &TlsCertificates) -> RedisConfigBuilder {
+    let deadline = std::time::Duration::from_secs(2);
+    let tls = TlsConfig::new().ca_pem(certificates.authority_pem("ca"));
+    RedisConfig::builder().url(url).tls(tls).connect_deadline(deadline).command_deadline(deadline)
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_by_tls_on_all_its_nodes_and_its_bus_too() {
+    let certificates = TlsCertificates::create();
+    let cluster = RedisCluster::builder().tls(certificates.files()).replicas(0).start();
+    let backend = within(RedisBackend::connect(patient(cluster.url(), &certificates).build().unwrap())).await.unwrap();
+    let keys: Vec<Key> = (0..60).map(|index| key(&format!("k{index}"))).collect();
+    let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), "1", plain())).collect();
+    for stored in larder_core::Backend::set_many(&backend, &items).await {
+        assert!(stored.unwrap().is_stored());
+    }
+    let mut addresses: Vec<_> = backend.state().nodes.into_iter().map(|node| node.address).collect();
+    addresses.sort();
+    let mut seeds = cluster.seeds();
+    seeds.sort();
+    assert_eq!(addresses, seeds, "the ports for TLS");
+    let mut events = backend.open_bus("channel").await.unwrap().events();
+    assert_eq!(within(futures_util::StreamExt::next(&mut events)).await, Some(BusEvent::Confirmed));
+    // A node that another one names is trusted by its own certificate.
+    let slot = cluster.slot_of("k0");
+    cluster.begin_migration(slot, (cluster.primary_of_slot(slot) + 1) % 3);
+    while cluster.move_keys(slot, 10) > 0 {}
+    cluster.finish_migration(slot);
+    for found in larder_core::Backend::get_many(&backend, &keys, GetOptions::new()).await {
+        assert_eq!(found.unwrap().unwrap().value, "1");
+    }
+    let strange = TlsConfig::new().ca_pem(certificates.authority_pem("other"));
+    let error = refused(patient(cluster.url(), &certificates).tls(strange)).await;
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_the_servers_that_they_name_are_reached_by_tls() {
+    let certificates = TlsCertificates::create();
+    let sentinels = RedisSentinels::builder().tls(certificates.files()).start();
+    let config = || patient(sentinels.url(), &certificates);
+    let backend = within(RedisBackend::connect(config().build().unwrap())).await.unwrap();
+    assert!(backend.set(&key("a"), "1".into(), plain()).await.unwrap().is_stored());
+    let strange = TlsConfig::new().ca_pem(certificates.authority_pem("other"));
+    let error = refused(config().tls(strange)).await;
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+    let sentinels = tokio::task::spawn_blocking(move || {
+        sentinels.failover();
+        sentinels
+    });
+    let sentinels = sentinels.await.unwrap();
+    let primary = sentinels.server(sentinels.primary());
+    // The old one takes writes until it has been told.
+    within(async {
+        while primary.command(&["GET", "a"]) != "2" {
+            drop(backend.set(&key("a"), "2".into(), plain()).await);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
