@@ -118,6 +118,7 @@ impl Driver {
             processes: self.options.processes,
             incarnation,
             seed: self.options.seed,
+            deadline_ms: self.options.deadline_ms(),
             began: self.began,
             sabotage: self.options.sabotage,
         }
@@ -384,10 +385,13 @@ impl Driver {
     }
 }
 
-/// The faults that were there between the moments when the value was made and when it was read.
+/// The faults of the server, of the writer and of those that made and read the value, between these moments.
 fn around(history: &[(Incident, u64)], violation: &Violation) -> Vec<String> {
     let from = violation.answered_ms.unwrap_or(violation.made_ms).min(violation.made_ms).saturating_sub(AROUND_MS);
-    let near = history.iter().filter(|(incident, at)| *at <= violation.at_ms && at + incident.lasts_ms >= from);
+    let concerned = [None, Some(0), Some(violation.process), Some(violation.made_by)];
+    let near = history.iter().filter(|(incident, at)| {
+        concerned.contains(&incident.process) && *at <= violation.at_ms && at + incident.lasts_ms >= from
+    });
     near.map(|(incident, at)| {
         let whom = incident.process.map_or(String::new(), |process| format!(" of {process}"));
         let Incident { fault, lasts_ms, .. } = incident;

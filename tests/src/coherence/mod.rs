@@ -82,6 +82,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// How long Redis may take to answer, in milliseconds. Short where it does not answer now and then, so that breakers open;
+    /// else so long that a busy machine is not taken for a fault.
+    fn deadline_ms(&self) -> u64 {
+        if self.kinds().into_iter().any(Fault::stalls_commands) { 200 } else { 5000 }
+    }
+
     /// The kinds of faults that are injected.
     #[must_use]
     pub fn kinds(&self) -> Vec<Fault> {

@@ -67,6 +67,19 @@ impl Fault {
         )
     }
 
+    /// Whether commands wait for an answer for long.
+    pub(super) const fn stalls_commands(self) -> bool {
+        !matches!(
+            self,
+            Self::BusCut
+                | Self::BusDelayed
+                | Self::BusHalfOpen
+                | Self::ProcessKilled
+                | Self::RedisDisconnected
+                | Self::KeysEvicted
+        )
+    }
+
     /// Whether it lasts until it is healed.
     const fn lasts(self) -> bool {
         !matches!(self, Self::RedisEmptied | Self::RedisDisconnected | Self::KeysEvicted)

@@ -19,6 +19,9 @@ use larder_core::{
 use larder_redis::RedisBackend;
 use serde::{Deserialize, Serialize};
 
+/// By how much a sabotaged store is late.
+const LATE: Duration = Duration::from_millis(50);
+
 /// How a process is broken on purpose: a torture test that does not notice is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -27,7 +30,7 @@ pub enum Sabotage {
     Messages,
     /// A third of the writer's removals is answered and not carried out
     Removals,
-    /// Loads are stored whatever stands under their key by then
+    /// Loads are stored late, and whatever stands under their key by then
     Fills,
 }
 
@@ -152,6 +155,7 @@ impl Atomic for SplitBackend {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         if self.sabotage == Some(Sabotage::Fills) {
+            tokio::time::sleep(LATE).await;
             return self.data.set(key, value, SetOptions::new().ttl(options.ttl)).await;
         }
         self.atomic().compare_and_set(key, expected, value, options).await

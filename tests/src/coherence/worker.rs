@@ -38,8 +38,8 @@ use super::{
 /// Tasks that read, in each process.
 const READERS: u32 = 6;
 
-/// How long Redis may take to answer: longer than by default, since the machine is kept busy.
-const COMMAND: Duration = Duration::from_millis(200);
+/// How long the link of the messages may give no sign of life, beside the second that it is always given.
+const BUS_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How long a process may take until all is well with it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,6 +67,8 @@ pub struct Job {
     pub incarnation: u32,
     /// Decides what readers and writers do.
     pub seed: u64,
+    /// How long Redis may take to answer, in milliseconds.
+    pub deadline_ms: u64,
     /// When the run began, on the machine's clock.
     pub began: u64,
     /// How it is broken on purpose.
@@ -221,9 +223,10 @@ impl Worker {
         // Before the cache is there: whatever it finds in Redis is newer than this.
         let promises = Promises::new(&shared.log)?;
         let sabotage = job.sabotage.filter(|sabotage| sabotage.breaks(job.process));
-        let backend = SplitBackend::new(redis(&job.data_url, COMMAND)?, redis(&job.bus_url, COMMAND)?, sabotage);
+        let deadline = Duration::from_millis(job.deadline_ms);
+        let backend = SplitBackend::new(redis(&job.data_url, deadline)?, redis(&job.bus_url, BUS_DEADLINE)?, sabotage);
         let losses = backend.losses();
-        let (cache, regions) = open(Arc::new(backend), COMMAND).await?;
+        let (cache, regions) = open(Arc::new(backend), deadline).await?;
         let (counts, quiet) = (Mutex::default(), AtomicBool::new(false));
         Ok(Self { job, cache, regions, shared, promises, counts, quiet, losses, said })
     }

@@ -63,7 +63,7 @@ impl Writer {
         while !self.worker.quiet.load(Ordering::SeqCst) {
             let (deed, keys) = self.choose();
             self.change(deed, &keys).await?;
-            sleep(Duration::from_micros(self.rng.u64(2000..30_000))).await;
+            sleep(Duration::from_micros(self.rng.u64(500..15_000))).await;
         }
         self.pending.lock().writing -= 1;
         Ok(())
