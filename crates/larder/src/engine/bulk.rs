@@ -78,7 +78,14 @@ impl Engine {
         let began = self.tags.epoch();
         let from = self.timer.now();
         let limit = region.strategy.remote_deadline;
-        let versions = self.within(limit, remote.versions(region, &[])).await?.tags;
+        let versions = match self.within(limit, remote.versions(region, &[])).await {
+            Ok(versions) => versions.tags,
+            Err(error) => {
+                let keys: Vec<Key> = items.iter().map(|(key, _)| key.clone()).collect();
+                self.not_written(region, &keys).await;
+                return Err(error);
+            }
+        };
         let mut sent = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for write in writes {
@@ -251,6 +258,11 @@ impl Engine {
         let Some(bus) = store.as_bus().filter(|_| self.remote.is_some() && self.coherence.speaks()) else {
             return store.delete_many(keys).await;
         };
+        if self.is_away() {
+            // The journal takes them, and has its own messages when it is replayed.
+            let message = self.coherence.compose_unnumbered(Body::Keys(keys.to_vec()));
+            return bus.remove_and_publish(keys, self.coherence.channel(), message).await;
+        }
         let portions = portions(keys).into_iter().map(|keys| async move {
             let (sequence, message) = self.coherence.compose(Body::Keys(keys.to_vec()));
             let sending = Sending::new(&self.coherence, sequence);
