@@ -6,12 +6,12 @@ use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{
     Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, SetItem, SetOptions, Status,
     Tag, Target, Ttl,
-    envelope::{Header, Kind},
+    envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
 use larder_memory::AnyValue;
 
-use super::{Engine, Life, NearRead, RegionState, Stored, Write, write_path::SecondFence};
+use super::{Engine, Life, NearRead, RegionState, Remote, Stored, Write, write_path::SecondFence};
 use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
@@ -77,15 +77,7 @@ impl Engine {
         };
         let began = self.tags.epoch();
         let from = self.timer.now();
-        let limit = region.strategy.remote_deadline;
-        let versions = match self.within(limit, remote.versions(region, &[])).await {
-            Ok(versions) => versions.tags,
-            Err(error) => {
-                let keys: Vec<Key> = items.iter().map(|(key, _)| key.clone()).collect();
-                self.not_written(region, &keys).await;
-                return Err(error);
-            }
-        };
+        let versions = self.versions_of_many(remote, region, items).await?;
         let mut sent = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for write in writes {
@@ -127,6 +119,23 @@ impl Engine {
             None => Ok(count),
             Some(error) => {
                 self.forget_all(items.iter().map(|(key, _)| key));
+                Err(error)
+            }
+        }
+    }
+
+    /// What entries without tags of their own carry.
+    async fn versions_of_many(
+        &self,
+        remote: &Remote,
+        region: &RegionState,
+        items: &[(Key, AnyValue)],
+    ) -> Result<Vec<TagVersion>> {
+        match self.within(region.strategy.remote_deadline, remote.versions(region, &[])).await {
+            Ok(versions) => Ok(versions.tags),
+            Err(error) => {
+                let keys: Vec<Key> = items.iter().map(|(key, _)| key.clone()).collect();
+                self.not_written(region, &keys).await;
                 Err(error)
             }
         }
