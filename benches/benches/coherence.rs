@@ -1,6 +1,8 @@
 //! How long an invalidation takes to reach another cache's near tier, beside a bare PUBLISH that reaches a SUBSCRIBE; and
 //! what tags add to a near hit.
 
+#![expect(clippy::print_stdout, reason = "what was measured is the output")]
+
 use std::{
     hint::black_box,
     sync::Arc,

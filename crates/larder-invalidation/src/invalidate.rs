@@ -91,7 +91,8 @@ impl<'a> Invalidate<'a> {
         self.with(targets.map(|pattern| vec![Target::Pattern(pattern)]))
     }
 
-    /// Every entry of a region, by its name.
+    /// Every entry that was written under a region, by its name. Keys that only begin so are found by
+    /// [`pattern`](Self::pattern).
     pub fn region(self, region: &str) -> Self {
         let prefix = region_prefix(self.sink.namespace_prefix(), region);
         self.with(prefix.map(|prefix| vec![Target::Region(prefix)]))

@@ -53,8 +53,8 @@ pub use redis_cluster::{RedisCluster, RedisClusterBuilder};
 pub use redis_sentinels::{RedisSentinels, RedisSentinelsBuilder};
 #[cfg(unix)]
 pub use redis_server::{RedisServer, RedisServerBuilder};
-#[cfg(unix)]
-pub use watchdog::Watchdog;
 #[cfg(feature = "tls")]
 pub use tls::TlsCertificates;
 pub use tls::TlsFiles;
+#[cfg(unix)]
+pub use watchdog::Watchdog;

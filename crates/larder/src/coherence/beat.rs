@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use larder_core::{GetOptions, Key, Tag, Tick, Timer};
 
-use super::{BEAT, BEATS_A_SECOND, Beat, Body, Coherence, Message};
+use super::{BEAT, BEATS_A_SECOND, Beat, Body, Coherence, MOST_VOID, Message};
 use crate::engine::Engine;
 
 /// Known versions that are compared at one beat.
@@ -44,7 +44,8 @@ pub(super) async fn beat(engine: Weak<Engine>, coherence: Arc<Coherence>, timer:
 impl Engine {
     async fn send_beat(&self) {
         let bus = self.coherence.bus.lock().clone();
-        let Some(bus) = bus else { return };
+        // The fallback finds out by itself whether the remote tier is back.
+        let Some(bus) = bus.filter(|_| !self.is_away()) else { return };
         let generation = self.compare_versions().await;
         let (number, void, message) = self.coherence.next_beat(generation, self.timer.now());
         let sent = self.within(self.root.strategy.remote_deadline, async { bus.publish(message).await });
@@ -130,5 +131,6 @@ impl Coherence {
         let mut link = self.link.lock();
         link.sent.retain(|(sent, _)| *sent != number);
         link.void.extend(void);
+        link.void.truncate(MOST_VOID);
     }
 }

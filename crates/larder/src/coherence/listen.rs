@@ -36,7 +36,12 @@ impl Engine {
         // A process that stood still hears late what was said meanwhile; it cannot know whether that was all.
         self.check_trust();
         match event {
-            BusEvent::Confirmed => self.trust(),
+            // One after another, without a loss between them, is a gap too.
+            BusEvent::Confirmed => {
+                self.distrust("it was subscribed to anew", false);
+                self.coherence.subscribed();
+                self.coherence.beat_soon.notify_one();
+            }
             BusEvent::Lost => self.distrust("its link was lost", false),
             BusEvent::Message(message) => match Message::decode(&message) {
                 Ok(message) => self.take(message),
@@ -71,8 +76,11 @@ impl Engine {
     fn take(&self, message: Message) {
         let Message { origin, sequence, body } = message;
         if origin == self.coherence.origin {
-            if let Body::Beat(beat) = body {
-                self.coherence.echoed(beat.number);
+            // What began before trust does is not kept in it: it may have missed what was said before the subscription.
+            if let Body::Beat(beat) = body
+                && self.coherence.echoed(beat.number, || self.fence_all())
+            {
+                events::bus();
             }
             return;
         }

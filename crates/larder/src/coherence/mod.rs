@@ -1,6 +1,7 @@
 //! Coherence between processes: who may trust that it hears of every invalidation, and what follows if it may not.
 //!
-//! A cache *trusts* the bus from a subscription that it has sent and seen confirmed until something may have been missed:
+//! A cache *trusts* the bus from a subscription that it has sent and seen confirmed, and a heartbeat of its own that has come
+//! back since, until something may have been missed:
 //! the link was lost, its own heartbeats do not come back, a number in another's messages is missing, the namespace's
 //! generation is not the one it knows, the machine slept, the server was replaced. Trust begins and ends with the next
 //! **period**: a number that every near entry carries, so that all of them are dead at once, and with fencing all loads.
@@ -57,6 +58,8 @@ pub(crate) struct Coherence {
     period: AtomicU64,
     /// Until when the last heartbeat that came back vouches for the link, in ticks; 0 without trust.
     trusted_until: AtomicU64,
+    /// The period of which the near tier was last cleaned up.
+    cleaned: AtomicU64,
     /// How many messages were sent.
     sequence: AtomicU64,
     /// Messages of other versions of the protocol, or unreadable ones.
@@ -67,9 +70,14 @@ pub(crate) struct Coherence {
     beat_soon: Notify,
 }
 
+/// Numbers of own messages that a heartbeat names. If there are more, the others miss some and distrust the bus.
+const MOST_VOID: usize = 256;
+
 /// What is known of the link.
 #[derive(Debug)]
 struct Link {
+    /// A subscription was confirmed, and not given up or lost since.
+    subscribed: bool,
     trusted: bool,
     interval: Duration,
     beats: u64,
@@ -85,6 +93,7 @@ struct Link {
 impl Coherence {
     pub(crate) fn new(prefix: &str, blind_ttl: Duration, speaks: bool) -> Self {
         let link = Link {
+            subscribed: false,
             trusted: false,
             interval: BEAT,
             beats: 0,
@@ -101,6 +110,7 @@ impl Coherence {
             tracks: AtomicBool::new(true),
             period: AtomicU64::new(1),
             trusted_until: AtomicU64::new(0),
+            cleaned: AtomicU64::new(1),
             sequence: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             bus: Mutex::new(None),
@@ -167,6 +177,12 @@ impl Coherence {
         self.period.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The present period, if near entries of earlier ones were not cleaned up yet. They count as cleaned up then.
+    pub(crate) fn to_clean(&self) -> Option<u64> {
+        let period = self.period.load(Ordering::Acquire);
+        (self.cleaned.swap(period, Ordering::AcqRel) != period).then_some(period)
+    }
+
     /// A message with its number.
     pub(crate) fn compose(&self, body: Body) -> (u64, Bytes) {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
@@ -179,20 +195,26 @@ impl Coherence {
         self.compose(Body::Keys(keys.to_vec())).1
     }
 
-    /// A message may not have been sent, but its removals are remembered and will be told of.
-    pub(crate) fn void(&self, sequence: u64) {
-        self.link.lock().void.push(sequence);
+    /// A message that will hardly be sent now: nobody misses it, since it has no number of its own.
+    pub(crate) fn compose_unnumbered(&self, body: Body) -> Bytes {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        Bytes::from(Message { origin: self.origin, sequence, body }.encode())
     }
 
-    /// Begins a period of trust, unless one goes on already.
-    fn begin_trust(&self, now: Tick) {
+    /// A message may not have been sent, but its removals are remembered and will be told of.
+    pub(crate) fn void(&self, sequence: u64) {
         let mut link = self.link.lock();
-        link.trusted = true;
+        if link.void.len() < MOST_VOID {
+            link.void.push(sequence);
+        }
+    }
+
+    /// A subscription was confirmed: from here on everything is heard.
+    fn subscribed(&self) {
+        let mut link = self.link.lock();
+        link.subscribed = true;
         link.sent.clear();
         link.origins = Origins::default();
-        self.next_period();
-        // Until the first heartbeat should have come back.
-        self.trusted_until.store((now + link.patience()).as_nanos(), Ordering::Release);
     }
 
     /// Ends the period; answers whether it was one of trust.
@@ -200,19 +222,28 @@ impl Coherence {
         let mut link = self.link.lock();
         self.trusted_until.store(0, Ordering::Release);
         self.next_period();
+        link.subscribed = false;
         std::mem::replace(&mut link.trusted, false)
     }
 
-    /// One's own heartbeat came back: it vouches for the link since it was sent.
-    fn echoed(&self, number: u64) {
+    /// One's own heartbeat came back: it vouches for the link since it was sent. Answers whether trust begins with it;
+    /// `before` runs first then, under the lock.
+    fn echoed(&self, number: u64, before: impl FnOnce()) -> bool {
         let mut link = self.link.lock();
-        let Some(at) = link.sent.iter().position(|(sent, _)| *sent == number) else { return };
+        let Some(at) = link.sent.iter().position(|(sent, _)| *sent == number) else { return false };
         let (_, sent) = link.sent[at];
         link.sent.drain(..=at);
+        let begins = link.subscribed && !link.trusted;
+        if begins {
+            before();
+            link.trusted = true;
+            self.next_period();
+        }
         if link.trusted {
             let until = (sent + link.patience()).as_nanos();
             self.trusted_until.fetch_max(until, Ordering::AcqRel);
         }
+        begins
     }
 }
 
@@ -273,14 +304,6 @@ impl Engine {
         if let Err(error) = sent.await {
             self.remote_fault(&self.root, None, &error);
         }
-    }
-
-    /// Trusts the bus from now on.
-    fn trust(&self) {
-        self.coherence.begin_trust(self.timer.now());
-        self.fence_all();
-        self.coherence.beat_soon.notify_one();
-        events::bus();
     }
 
     /// Messages may have been missed: nothing that was kept or asked for until now is served or kept any more. With `reopen`

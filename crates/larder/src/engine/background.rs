@@ -43,6 +43,9 @@ impl Engine {
     async fn upkeep(&self) {
         self.notes.upkeep_at(self.timer.now());
         self.near.sweep(self.timer.now(), SWEEP);
+        if let Some(period) = self.coherence.to_clean() {
+            self.near.retain(|_, entry| entry.meta.period >= period);
+        }
         let stats = self.stats();
         self.check_hit_rate(&stats);
         crate::events::publish(&self.prefix, &stats);

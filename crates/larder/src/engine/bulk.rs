@@ -6,12 +6,12 @@ use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{
     Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem, SetOptions,
     Status, Tag, Target, Ttl,
-    envelope::{Header, Kind},
+    envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
 use larder_memory::AnyValue;
 
-use super::{Engine, Life, NearRead, RegionState, Stored, Write, write_path::SecondFence};
+use super::{Engine, Life, NearRead, RegionState, Remote, Stored, Write, write_path::SecondFence};
 use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
@@ -77,8 +77,7 @@ impl Engine {
         };
         let began = self.tags.epoch();
         let from = self.timer.now();
-        let limit = region.strategy.remote_deadline;
-        let versions = self.within(limit, remote.versions(region, &[])).await?.tags;
+        let versions = self.versions_of_many(remote, region, items).await?;
         let mut sent = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for write in writes {
@@ -120,6 +119,23 @@ impl Engine {
             None => Ok(count),
             Some(error) => {
                 self.forget_all(items.iter().map(|(key, _)| key));
+                Err(error)
+            }
+        }
+    }
+
+    /// What entries without tags of their own carry.
+    async fn versions_of_many(
+        &self,
+        remote: &Remote,
+        region: &RegionState,
+        items: &[(Key, AnyValue)],
+    ) -> Result<Vec<TagVersion>> {
+        match self.within(region.strategy.remote_deadline, remote.versions(region, &[])).await {
+            Ok(versions) => Ok(versions.tags),
+            Err(error) => {
+                let keys: Vec<Key> = items.iter().map(|(key, _)| key.clone()).collect();
+                self.not_written(region, &keys).await;
                 Err(error)
             }
         }
@@ -260,6 +276,11 @@ impl Engine {
         let Some(bus) = store.as_bus().filter(|_| self.remote.is_some() && self.coherence.speaks()) else {
             return store.delete_many(keys).await;
         };
+        if self.is_away() {
+            // The journal takes them, and has its own messages when it is replayed.
+            let message = self.coherence.compose_unnumbered(Body::Keys(keys.to_vec()));
+            return bus.remove_and_publish(keys, self.coherence.channel(), message).await;
+        }
         let portions = portions(keys).into_iter().map(|keys| async move {
             let (sequence, message) = self.coherence.compose(Body::Keys(keys.to_vec()));
             let sending = Sending::new(&self.coherence, sequence);

@@ -1,6 +1,13 @@
 //! The remote tier: entries in envelopes and tag markers over a [`Backend`]. How loads fill it is in `fill.rs`.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -265,14 +272,14 @@ impl Remote {
         lineage.and_then(|lineage| lineage.server_time(key)).unwrap_or_else(|| self.clock.wall())
     }
 
-    /// Writes a value whatever stands there, as a caller's `set` does. Fill tokens and dead entries are nothing that a
+    /// Writes a value whatever stands there, as a caller's `set` does; `sent` tells whether it came so far. Fill tokens and dead entries are nothing that a
     /// write on condition of absence would have to leave alone.
     pub(crate) async fn write(
         &self,
         write: &Write,
         entry: &Encoded,
         life: Life<'_>,
-        options: SetOptions,
+        (options, sent): (SetOptions, &AtomicBool),
     ) -> Result<SetOutcome> {
         let Write { key, tags, ops, .. } = write;
         let versions = self.versions(life.region, tags).await?;
@@ -280,6 +287,7 @@ impl Remote {
             // While a writer holds one of the tags there is no version to store the value with.
             return Ok(SetOutcome::Rejected);
         }
+        sent.store(true, Ordering::Relaxed);
         let value = self.entry(key, entry, versions.tags, life)?;
         let options = options.ttl(ttl(life.plan));
         let outcome = self.backend.set(key, value.clone(), options).await?;

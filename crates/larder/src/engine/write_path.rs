@@ -1,7 +1,13 @@
 //! Writes: a caller's `set`, `add`, `delete`, `expire`. Each fences the loads of its key before it is sent and again when
 //! it has been answered, so that no older value gets in between.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use larder_codec::AnyCodec;
 use larder_core::{
@@ -71,7 +77,8 @@ impl Engine {
         let mut ticket = self.flights.ticket(&write.key);
         let options = condition(write.condition);
         let life = Life { region, plan: &plan, cost: Duration::ZERO };
-        let sent = remote.write(&write, &encoded, life, options);
+        let was_sent = AtomicBool::new(false);
+        let sent = remote.write(&write, &encoded, life, (options, &was_sent));
         // A write that is dropped: what was read meanwhile may be older than what it has written.
         let abandoned = SecondFence::new(|| self.forget_all([&write.key]));
         let answer = self.within(region.strategy.remote_deadline, sent).await;
@@ -81,6 +88,9 @@ impl Engine {
             Err(error) => {
                 // Whether it was written is unknown. The value is not kept near, and what others hold is older.
                 self.forget(&write.key);
+                if !was_sent.load(Ordering::Relaxed) && write.condition == Condition::Always {
+                    self.not_written(region, std::slice::from_ref(&write.key)).await;
+                }
                 return Err(error);
             }
         };
@@ -92,6 +102,16 @@ impl Engine {
             self.announce(std::slice::from_ref(&write.key)).await;
         }
         Ok(outcome)
+    }
+
+    /// A write that was given up before it was sent: what it would have replaced must not stay. Removed now, or from the
+    /// journal.
+    pub(crate) async fn not_written(&self, region: &RegionState, keys: &[Key]) {
+        let removal = async { Ok(self.remove(keys).await) };
+        let answers = self.within(region.strategy.remote_deadline, removal).await.and_then(super::tally);
+        if let Err(error) = answers {
+            self.remote_fault(region, keys.first(), &error);
+        }
     }
 
     pub(crate) fn write_near(&self, region: &RegionState, write: &Write) -> Result<SetOutcome> {
