@@ -35,6 +35,10 @@ pub mod staleness {}
 pub mod timeouts {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/degradation.md")]
+pub mod degradation {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/behaviours/batches.md")]
 pub mod batches {}
 
