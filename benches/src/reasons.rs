@@ -3,7 +3,7 @@
 use crate::row::Row;
 
 /// What is known about rows whose names begin so.
-const REASONS: [(&str, &str); 5] = [
+const REASONS: [(&str, &str); 6] = [
     (
         "near hit, #[cached]",
         "what stands below of a hit by key, and the future of the function itself, which is as large as its slow path",
@@ -31,6 +31,12 @@ const REASONS: [(&str, &str); 5] = [
         "the backend alone keeps up with MGET; what is added is the work for each key above it, some 2 us: a ticket of \
          the fence, the fallback's bookkeeping, a deadline, header, checksum, the check of the payload's structure and \
          the value. Beside bare MGET decoding counts too",
+    ),
+    (
+        "fallback, breaker closed",
+        "a decorator of the backend is one more boxed future, which holds the call, and its answers are one more vector; the \
+         breaker itself is five atomics and a look at the clock. The bound on calls under way and the memory of what a dropped \
+         call leaves undone are in the figure too",
     ),
     ("allocations", "a near hit must not allocate: this is a fault"),
 ];

@@ -6,10 +6,11 @@ use std::{
 };
 
 /// The pages whose snippets are doc tests.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/architecture.md",
     "docs/behaviours/batches.md",
+    "docs/behaviours/degradation.md",
     "docs/behaviours/invalidation.md",
     "docs/behaviours/staleness.md",
     "docs/behaviours/stampedes.md",

@@ -40,6 +40,10 @@ pub mod invalidation {}
 pub mod timeouts {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours/degradation.md")]
+pub mod degradation {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/behaviours/batches.md")]
 pub mod batches {}
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     BreakerState, Deferred, FallbackBuilder, FallbackStats,
-    call::{Attempt, Remember},
+    call::{Attempt, Attempts, Remember},
     local::away_error,
     shared::Shared,
     stats::count,
@@ -132,12 +132,11 @@ impl FallbackBackend {
 
     /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes
     /// of it.
-    pub(crate) async fn removed(
-        &self,
-        operation: &'static str,
-        keys: &[Key],
-        attempts: Vec<Attempt<bool>>,
-    ) -> Each<bool> {
+    pub(crate) async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Attempts<bool>) -> Each<bool> {
+        let attempts = match attempts {
+            Attempts::Answered(answers) => return answers,
+            Attempts::Mixed(attempts) => attempts,
+        };
         let lost: Vec<Option<bool>> = attempts
             .iter()
             .map(|attempt| match attempt {
@@ -145,6 +144,7 @@ impl FallbackBackend {
                 Attempt::Away { lost, .. } => Some(*lost),
             })
             .collect();
+        let attempts = Attempts::Mixed(attempts);
         let answers =
             self.shared.fill_in(keys, attempts, |_, _| Ok(false), |secondary, keys| secondary.delete_many(keys)).await;
         let answers = keys.iter().zip(lost).zip(answers);
@@ -182,8 +182,12 @@ impl Backend for FallbackBackend {
     async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
         // A removal of the key is remembered: the primary may hold an older value.
         let attempts = self.shared.each("set_many", items, Remember::Always, |primary, items| primary.set_many(items));
+        let attempts = match attempts.await {
+            Attempts::Answered(answers) => return answers,
+            Attempts::Mixed(attempts) => attempts,
+        };
         let mut outcomes = Vec::with_capacity(items.len());
-        for (item, attempt) in items.iter().zip(attempts.await) {
+        for (item, attempt) in items.iter().zip(attempts) {
             outcomes.push(match attempt {
                 Attempt::Answer(answer) => answer,
                 Attempt::Away { error, .. } => self.set_away(item, error).await,

@@ -24,6 +24,15 @@ pub(crate) enum Attempt<T> {
     },
 }
 
+/// What came of a call about many keys.
+#[derive(Debug)]
+pub(crate) enum Attempts<T> {
+    /// The primary answered for all of them, as it nearly always does: nothing else has to be looked at.
+    Answered(Each<T>),
+    /// Each on its own.
+    Mixed(Vec<Attempt<T>>),
+}
+
 /// When the removal of a key is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
@@ -136,8 +145,20 @@ impl Shared {
         items: &[I],
         remember: Remember,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
-    ) -> Vec<Attempt<T>> {
+    ) -> Attempts<T> {
         let route = self.route(items.iter().map(Item::key));
+        if let (Some(ticket), true) = (route.ticket, route.away.is_empty() && !items.is_empty()) {
+            let answers = self.ask(ticket, operation, items, remember, call).await;
+            let is_absent = |answer: &Result<T>| answer.as_ref().is_err_and(is_absence);
+            if answers.len() == items.len() && !answers.iter().any(is_absent) {
+                return Attempts::Answered(answers);
+            }
+            let mut answers = answers.into_iter();
+            let judged = items.iter().map(|item| {
+                self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
+            });
+            return self.remembered(remember, judged.collect()).await;
+        }
         let away: Vec<bool> = (0..items.len()).map(|index| route.is_away(index)).collect();
         let asked: Cow<'_, [I]> = if away.contains(&true) {
             let here = items.iter().zip(&away).filter(|(_, away)| !**away);
@@ -159,10 +180,14 @@ impl Shared {
                 self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
             });
         }
+        self.remembered(remember, attempts).await
+    }
+
+    async fn remembered<T: Send>(&self, remember: Remember, attempts: Vec<Attempt<T>>) -> Attempts<T> {
         if remember != Remember::Never && attempts.iter().any(|attempt| matches!(attempt, Attempt::Away { .. })) {
             self.saved().await;
         }
-        attempts
+        Attempts::Mixed(attempts)
     }
 
     async fn ask<I: Item, T: Send>(

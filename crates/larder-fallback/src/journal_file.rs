@@ -95,11 +95,13 @@ impl JournalFile {
             }
             TryLockError::Error(error) => failed("locked", &error),
         })?;
+        let foreign = || failed("used", &"it is no journal of this version; give another path");
         let mut bytes = Vec::new();
+        // Who knows how long another program's file is.
+        (&mut file).take(HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(|error| failed("read", &error))?;
+        parse(&bytes).ok_or_else(foreign)?;
         file.read_to_end(&mut bytes).map_err(|error| failed("read", &error))?;
-        let Some(contents) = parse(&bytes) else {
-            return Err(failed("used", &"it is no journal of this version; give another path"));
-        };
+        let contents = parse(&bytes).ok_or_else(foreign)?;
         let mut log = Log {
             file,
             length: contents.length,

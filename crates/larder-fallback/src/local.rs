@@ -6,7 +6,7 @@ use futures_util::{TryStreamExt, future::BoxFuture};
 use larder_core::{Backend, Each, Error, ErrorKind, Expiry, Key, Pattern, Result, SCAN_PAGE, SetItem, Ttl};
 
 use crate::{
-    call::{Attempt, Item},
+    call::{Attempt, Attempts, Item},
     shared::Shared,
     stats::count,
 };
@@ -27,10 +27,14 @@ impl Shared {
     pub(crate) async fn fill_in<I: Item, T: Send>(
         &self,
         items: &[I],
-        attempts: Vec<Attempt<T>>,
+        attempts: Attempts<T>,
         absent: impl Fn(&I, Option<Error>) -> Result<T> + Send,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [Key]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Each<T> {
+        let attempts = match attempts {
+            Attempts::Answered(answers) => return answers,
+            Attempts::Mixed(attempts) => attempts,
+        };
         let missing: Vec<&Key> = items
             .iter()
             .zip(&attempts)

@@ -204,6 +204,13 @@ impl Cache {
     pub fn health(&self) -> HealthCheck<'_> {
         HealthCheck { cache: self }
     }
+
+    /// What stands before the remote tier, if there is one: its figures, the changes of the breaker's state, and the means to
+    /// open or close it by hand. What is written through it by itself goes past near tier, flights and fence.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&FallbackBackend> {
+        self.engine.fallback.as_deref()
+    }
 }
 
 impl<'a> HealthCheck<'a> {

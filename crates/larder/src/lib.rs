@@ -78,7 +78,7 @@ pub use larder_core::{
     Backend, Clock, Error, ErrorKind, Invalidated, InvalidationSink, Key, KeyBuf, KeyPart, ManualClock, Pattern,
     Remaining, Result, SetOutcome, Status, SystemClock, Tag, Tick, Timer, ToKey, UnixMillis,
 };
-pub use larder_fallback::{BreakerSettings, FallbackBuilder, Fsync};
+pub use larder_fallback::{BreakerSettings, BreakerState, FallbackBackend, FallbackBuilder, FallbackStats, Fsync};
 pub use larder_invalidation as invalidation;
 #[cfg(feature = "macros")]
 pub use larder_macros::{KeyPart, cached, key, test};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Service;
 
-const LINKS: [(&str, &str); 9] = [
+const LINKS: [(&str, &str); 11] = [
     ("/ticker/BTCUSDT", "the newest prices"),
     ("/orderbook/BTCUSDT?depth=20", "open orders"),
     ("/exchange-info", "what can be traded"),
@@ -14,6 +14,8 @@ const LINKS: [(&str, &str); 9] = [
     ("/users/1/positions", "what a user holds"),
     ("/stats", "figures"),
     ("/healthz", "health"),
+    ("/livez", "whether the process is to be left alone"),
+    ("/readyz", "whether requests should come here"),
 ];
 
 /// The page, with figures as they are now.

@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
-use larder::{Outcome, with_cache};
+use larder::{Health, Outcome, with_cache};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -38,6 +38,8 @@ pub fn router(service: Service, metrics: metrics_exporter_prometheus::Prometheus
         .route("/invalidate/symbol/{symbol}", post(invalidate_symbol))
         .route("/stats", get(stats))
         .route("/healthz", get(healthz))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(move || std::future::ready(metrics.render())))
         .layer(middleware::from_fn_with_state(service.clone(), scoped))
         .with_state(service)
@@ -231,9 +233,23 @@ async fn stats(State(service): State<Service>) -> Json<Value> {
 }
 
 async fn healthz(State(service): State<Service>) -> Response {
+    report(&service, Health::is_serving).await
+}
+
+/// Whether the process is to be left alone: Redis has no part in that.
+async fn livez(State(service): State<Service>) -> Response {
+    report(&service, Health::is_live).await
+}
+
+/// Whether requests should come here.
+async fn readyz(State(service): State<Service>) -> Response {
+    report(&service, Health::is_ready).await
+}
+
+async fn report(service: &Service, is_well: fn(&Health) -> bool) -> Response {
     let health = service.cache().health().await;
     let status =
-        if health.is_serving() { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
+        if is_well(&health) { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()
 }
 

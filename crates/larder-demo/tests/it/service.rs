@@ -148,6 +148,8 @@ async fn figures_health_and_the_index_page_are_there() {
     let (_, stats) = client.ok("/stats").await;
     assert_eq!((&stats["hit_rate"], &stats["exchange"]["served"]), (&json!(0.5), &json!(1)));
     assert_eq!(client.ok("/healthz").await.1["status"], "healthy");
+    assert_eq!(client.ok("/livez").await.1["live"], true);
+    assert_eq!(client.ok("/readyz").await.1["ready"], true);
     let (_, _, page) = client.get("/").await;
     assert!(page.contains("<td>ticker</td><td>50.0 %</td>"), "{page}");
     assert_eq!(client.get("/metrics").await.0, StatusCode::OK);

@@ -238,6 +238,25 @@ fn a_cache_whose_runtime_is_gone_is_not_live() {
 }
 
 #[tokio::test]
+async fn the_breaker_can_be_opened_by_hand_and_tells_of_its_changes() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let fallback = cache.fallback().unwrap();
+    let mut states = fallback.subscribe();
+    fallback.force_open();
+    assert_eq!(*states.borrow_and_update(), larder::BreakerState::ForcedOpen);
+    backend.reset_calls();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    assert_eq!(backend.calls(), 0);
+    assert_eq!(cache.health().await.reason.as_deref(), Some("forced_open"));
+    fallback.auto();
+    clock.settle().await;
+    assert_eq!(*states.borrow_and_update(), larder::BreakerState::Closed);
+    assert_eq!(cache.health().await.status, HealthStatus::Healthy);
+    assert!(Cache::in_memory().fallback().is_none());
+}
+
+#[tokio::test]
 async fn the_report_is_plain_json() {
     let clock = ManualClock::new();
     let (cache, backend) = faulty(&clock, &store(&clock)).await;
