@@ -1,6 +1,6 @@
 //! Every fault of `cargo xtask chaos` for a few seconds. What must hold at any speed is asserted; figures are only printed.
 
-use larder_tests::chaos::{Problem, Report, Sabotage, Scenario, ScenarioReport, Settings, run};
+use larder_tests::chaos::{Problem, Report, Sabotage, Scenario, ScenarioReport, Settings, draw, run};
 
 /// What the cache cannot do yet, and why. These run too, but what comes of them is only printed.
 const KNOWN: [(Scenario, &str); 4] = [
@@ -19,7 +19,13 @@ const KNOWN: [(Scenario, &str); 4] = [
 const SEED: u64 = 6;
 
 async fn outcome(scenario: Scenario, settings: &Settings) -> ScenarioReport {
-    let (report, _) = run(scenario, settings, &|_| ()).await.expect("servers can be started and commanded");
+    let (report, latencies) = run(scenario, settings, &|_| ()).await.expect("servers can be started and commanded");
+    let picture = draw(&report, &latencies);
+    assert!(picture.contains(&scenario.name()) && picture.ends_with("</svg>\n"), "{picture}");
+    for line in picture.lines().filter(|line| line.starts_with("<polyline")) {
+        let points = line.split("points=\"").nth(1).expect("a line has points");
+        assert!(points.split(' ').count() > 10 && !points.contains("NaN"), "{line}");
+    }
     report
 }
 

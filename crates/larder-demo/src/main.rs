@@ -30,6 +30,7 @@ type OwnServers = std::convert::Infallible;
 /// process unless --redis names a server.
 #[derive(Debug, Parser)]
 #[command(name = "larder-demo", version)]
+#[command(group = clap::ArgGroup::new("driven").args(DRIVEN).multiple(true))]
 struct Arguments {
     /// Port of the service on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 8080)]
@@ -48,6 +49,10 @@ struct Arguments {
     #[cfg(unix)]
     #[arg(long, value_name = "TOPOLOGY", value_enum, conflicts_with = "redis")]
     topology: Option<Topology>,
+    /// Make a smoke run on a Redis server of its own, which is killed and started again in the middle: no request may fail
+    #[cfg(unix)]
+    #[arg(long, conflicts_with_all = ["redis", "topology"])]
+    chaos: bool,
     /// Drive a mix of requests with the cache off and on, compare the answers, print a table, and end
     #[arg(long)]
     smoke: bool,
@@ -55,18 +60,35 @@ struct Arguments {
     #[arg(long, default_value_t = 4, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Print the smoke run's report as JSON
-    #[arg(long, requires = "smoke")]
+    #[arg(long, requires = "driven")]
     json: bool,
     /// Serve without the cache
     #[arg(long, conflicts_with_all = NEEDS_CACHE)]
     no_cache: bool,
 }
 
+/// What asks for a smoke run.
+#[cfg(unix)]
+const DRIVEN: [&str; 2] = ["smoke", "chaos"];
+#[cfg(not(unix))]
+const DRIVEN: [&str; 1] = ["smoke"];
+
 /// What makes no sense without the cache.
 #[cfg(unix)]
-const NEEDS_CACHE: [&str; 3] = ["smoke", "redis", "topology"];
+const NEEDS_CACHE: [&str; 4] = ["smoke", "chaos", "redis", "topology"];
 #[cfg(not(unix))]
 const NEEDS_CACHE: [&str; 2] = ["smoke", "redis"];
+
+impl Arguments {
+    /// Whether requests are driven through the service, rather than waited for.
+    fn is_driven(&self) -> bool {
+        #[cfg(unix)]
+        let chaos = self.chaos;
+        #[cfg(not(unix))]
+        let chaos = false;
+        self.smoke || chaos
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -86,7 +108,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let market = Arc::new(market(arguments)?);
     let servers = servers(arguments).await?;
-    if arguments.smoke {
+    if arguments.is_driven() {
         return smoke(arguments, market, servers).await;
     }
     serve(arguments, market, remote(arguments, servers.as_ref())).await.map(|()| true)
@@ -95,7 +117,8 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
 /// The demo's own Redis servers, where they were asked for.
 #[cfg(unix)]
 async fn servers(arguments: &Arguments) -> Result<Option<OwnServers>, Failure> {
-    let Some(topology) = arguments.topology else { return Ok(None) };
+    let topology = if arguments.chaos { Some(Topology::Standalone) } else { arguments.topology };
+    let Some(topology) = topology else { return Ok(None) };
     if !arguments.json {
         say_error(&format!("starting Redis servers: {topology}"));
     }
@@ -193,4 +216,28 @@ fn say(text: &str) {
 #[expect(clippy::print_stderr, reason = "this is why the program ends")]
 fn say_error(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn chaos_is_a_smoke_run_on_a_server_of_its_own() {
+        let parse = |args: &[&str]| Arguments::try_parse_from(["larder-demo"].iter().chain(args));
+        let arguments = parse(&["--chaos", "--json"]).unwrap();
+        assert!(arguments.is_driven() && arguments.json);
+        assert!(!parse(&[]).unwrap().is_driven());
+        for wrong in [&["--chaos", "--no-cache"][..], &["--chaos", "--redis", "redis://h"], &["--json"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -62,7 +62,7 @@ impl Servers {
             io::ErrorKind::NotFound => io::Error::new(
                 io::ErrorKind::NotFound,
                 "there is no redis-server; install it (`apt-get install redis-server`; `cargo xtask test` does so too), \
-                 set LARDER_REDIS_SERVER to its path, or leave out --topology",
+                 set LARDER_REDIS_SERVER to its path, or leave out --topology and --chaos",
             ),
             _ => error,
         })?;

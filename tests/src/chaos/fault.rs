@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Scenario,
     servers::{PASSWORD, Servers, USER, replicate},
-    truth::{GROUP, KEPT_FROM_WRITERS, Reading},
+    truth::{GROUP, KEPT, KEPT_FROM_WRITERS, Reading},
     world::World,
     writer::{Target, invalidate},
 };
@@ -246,7 +246,7 @@ impl Fault<'_> {
         let mut round = 0;
         while round < 2 || Instant::now() < end {
             self.world.settle().await;
-            let group = KEPT_FROM_WRITERS.start + round % KEPT_FROM_WRITERS.len() as u32;
+            let group = KEPT_FROM_WRITERS.start + round % KEPT;
             let proxy = &self.world.processes[0].proxy;
             if round.is_multiple_of(2) {
                 self.servers.main.pause();

@@ -14,7 +14,10 @@ pub(super) const ITEMS: u32 = 1000;
 pub(super) const GROUP: u32 = 8;
 
 /// Groups that writers leave alone where a fault writes values without tags into them.
-pub(super) const KEPT_FROM_WRITERS: Range<u32> = ITEMS / GROUP - 16..ITEMS / GROUP;
+pub(super) const KEPT_FROM_WRITERS: Range<u32> = ITEMS / GROUP - KEPT..ITEMS / GROUP;
+
+/// How many these are.
+pub(super) const KEPT: u32 = 16;
 
 /// What is cached: an item as of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
