@@ -10,6 +10,7 @@ mod globs;
 mod outage;
 mod pages;
 mod processes;
+mod races;
 mod rights;
 mod round_trips;
 mod sharing;

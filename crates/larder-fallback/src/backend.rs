@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use larder_core::{
     Atomic, Backend, BusSource, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key, Lineage,
     Lock, Remaining, Result, Scan, SetItem, SetOutcome, Tick,
@@ -115,6 +116,23 @@ impl FallbackBackend {
         let attempts = attempts.await;
         let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
         self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
+    }
+
+    /// Drops what the secondary holds of these keys, because somebody else has changed them. A secondary that does not
+    /// remove them at once, as one in memory does, loses all that it holds.
+    pub fn forget(&self, keys: &[Key]) {
+        let shared = &self.shared;
+        let Some(epoch) = shared.used_epoch() else { return };
+        let local: Vec<Key> = keys.iter().map(|key| shared.local_key(epoch, key)).collect();
+        let removed = shared.secondary.delete_many(&local).now_or_never();
+        if !removed.is_some_and(|answers| answers.iter().all(Result::is_ok)) {
+            self.forget_all();
+        }
+    }
+
+    /// Drops all that the secondary holds.
+    pub fn forget_all(&self) {
+        self.shared.change(None, |gate| gate.next_epoch());
     }
 
     async fn set_away(&self, item: &SetItem, error: Option<Error>) -> Result<SetOutcome> {

@@ -57,6 +57,15 @@ impl Gate {
         !self.breaker.state().lets_calls_through() || self.journal.holds(key)
     }
 
+    /// What the secondary holds is not found any more.
+    pub(crate) fn next_epoch(&mut self) {
+        if self.used {
+            self.epoch += 1;
+            self.used = false;
+            self.unpurged = true;
+        }
+    }
+
     /// Whether there is something for the recovery task to do, now or later.
     pub(crate) fn needs_recovery(&self) -> bool {
         let state = self.breaker.state();
@@ -158,10 +167,8 @@ impl Shared {
         let after = gate.breaker.state();
         let is_full = gate.journal.is_overflown();
         let back = !before.lets_calls_through() || gate.journal.len() < remembered || was_full && !is_full;
-        if back && after.lets_calls_through() && gate.used {
-            gate.epoch += 1;
-            gate.used = false;
-            gate.unpurged = true;
+        if back && after.lets_calls_through() {
+            gate.next_epoch();
         }
         self.publish_calm(&gate);
         let now = self.timer.now();
@@ -219,6 +226,15 @@ impl Shared {
         let away: Vec<bool> = keys.map(|key| gate.is_away(key)).collect();
         gate.used |= away.contains(&true);
         (away, gate.epoch)
+    }
+
+    /// The secondary's epoch, if it may hold something of it.
+    pub(crate) fn used_epoch(&self) -> Option<u64> {
+        if self.calm.load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let gate = self.gate.lock();
+        gate.used.then_some(gate.epoch)
     }
 
     /// Remembers that a key must be removed from the primary; `false` if there is no room.

@@ -179,11 +179,16 @@ impl Place<'_> {
         if recorded.as_deref() == Some(run.as_bytes()) {
             return Ok(true);
         }
-        // Where nothing was recorded and there was no generation, nothing can have changed: the first start. Until the
-        // server has answered, it may have removed one.
-        let owed = std::mem::replace(&mut standing.owes, true);
-        let removed = self.remove_generation().await?;
-        standing.owes = owed || removed || recorded.is_some();
+        // A namespace is guarded on each primary of a cluster from when a process first needs it: that nothing is recorded on
+        // one that this process has not met before says nothing. Processes that have met it know of another run.
+        let is_known = standing.run.is_some() || self.manager.office() > 0;
+        if recorded.is_some() || is_known || !self.servers.is_cluster() {
+            // Where nothing was recorded and there was no generation, nothing can have changed: the first start. Until the
+            // server has answered, it may have removed one.
+            let owed = std::mem::replace(&mut standing.owes, true);
+            let removed = self.remove_generation().await?;
+            standing.owes = owed || removed || recorded.is_some();
+        }
         match self.socket.ask(&set(&record, run)).await {
             Err(error) if error.code() == Some("OOM") => {
                 // The next process will remove the generation once more.

@@ -85,8 +85,24 @@ impl RedisBackend {
         let call = Call::write(OPERATION, keys[group[0]].as_str());
         let answer = self.servers.send_raw(call, Request::Transaction(&pipeline)).await?;
         // A node that takes over the slot refuses in its answer to EXEC.
-        Ok(answer.and_then(Value::extract_error))
+        let answer = answer.and_then(Value::extract_error);
+        match answer {
+            // A server without memory takes no transactions, whatever is in them, but carries out these commands. They go
+            // out together as before; only a connection that breaks between them can now tear them apart.
+            Err(error) if is_out_of_memory(&error) => {
+                let mut apart = Pipeline::with_capacity(group.len() + 1);
+                pipeline.cmd_iter().for_each(|command| {
+                    apart.add_command(command.clone());
+                });
+                self.servers.send_raw(call, Request::Pipeline(&apart)).await
+            }
+            answer => Ok(answer),
+        }
     }
+}
+
+fn is_out_of_memory(error: &RedisError) -> bool {
+    first_of_transaction(error.clone()).code() == Some("OOM")
 }
 
 fn is_divided(error: &RedisError) -> bool {

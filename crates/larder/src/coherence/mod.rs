@@ -323,6 +323,9 @@ impl Engine {
     fn fence_all(&self) {
         self.flights.raise_where(|_| true);
         self.serving.forget(|_| true);
+        if let Some(fallback) = &self.fallback {
+            fallback.forget_all();
+        }
     }
 
     /// What must hold before anything is read from a new connection to the remote tier: its server is the one that it was.
@@ -341,6 +344,14 @@ impl Engine {
 
     /// Carries an invalidation out in this process; answers how many near entries were dropped.
     pub(crate) fn apply(&self, target: &Target) -> u64 {
+        match (target, &self.fallback) {
+            (Target::Keys(_), _) | (_, None) => {}
+            (Target::Tags(tags), Some(fallback)) => {
+                let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
+                fallback.forget(&markers);
+            }
+            (_, Some(fallback)) => fallback.forget_all(),
+        }
         match target {
             Target::Keys(keys) => self.apply_keys(keys),
             Target::Tags(tags) => {
@@ -367,7 +378,11 @@ impl Engine {
 
     /// Keys are dropped; markers are carried out as what they stand for.
     pub(crate) fn apply_keys(&self, keys: &[Key]) -> u64 {
-        keys.iter().map(|key| self.apply_key(key)).sum()
+        let dropped = keys.iter().map(|key| self.apply_key(key)).sum();
+        if let Some(fallback) = &self.fallback {
+            fallback.forget(keys);
+        }
+        dropped
     }
 
     fn apply_key(&self, key: &Key) -> u64 {

@@ -300,6 +300,7 @@ impl Engine {
     /// Finds what a pattern or a part names, page by page, and tells the others at the end of what they may hold besides.
     async fn remove_matching(&self, target: &Target, watch: &mut (dyn FnMut(Scanned) + Send)) -> Result<(u64, bool)> {
         let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
+        let opened = self.fallback.as_ref().map_or(0, |fallback| fallback.stats().opened);
         let mut pages = self.store().scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
         let (mut scanned, mut deferred) = (Scanned::default(), false);
         while let Some(mut page) = pages.try_next().await? {
@@ -309,6 +310,15 @@ impl Engine {
             scanned.add(looked_at, more);
             deferred |= later;
             watch(scanned);
+        }
+        if let Some(fallback) = &self.fallback {
+            let stats = fallback.stats();
+            if stats.opened != opened || !stats.state.lets_calls_through() {
+                // Keys that were met meanwhile were left out.
+                return Err(self.away("invalidate"));
+            }
+            // Keys whose removal is only remembered are left out too.
+            deferred |= stats.journal > 0;
         }
         match target {
             Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,

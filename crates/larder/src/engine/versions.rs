@@ -203,11 +203,10 @@ impl Remote {
 
     /// The versions of tags that a loader named, as they are now: what is remembered may be older than the load.
     pub(super) async fn late_versions(&self, tags: &[Tag]) -> Result<Versions> {
-        let mut all = tags.to_vec();
-        all.push(Tag::any());
-        let mut markers = self.read_or_make(&all).await?;
+        let markers = self.read_or_make(tags).await?;
         let held = markers.contains(&Marker::Held);
-        let any = markers.pop().and_then(Marker::version).unwrap_or(0);
+        // Only when the markers stand: a tag whose marker was made just now may have been invalidated a moment before.
+        let any = self.read_or_make(&[Tag::any()]).await?.pop().and_then(Marker::version).unwrap_or(0);
         let versions = markers.into_iter().map(|marker| marker.version().unwrap_or(0));
         let tags = tags.iter().cloned().zip(versions).map(|(tag, version)| TagVersion { tag, version }).collect();
         Ok(Versions { tags, any, held })
