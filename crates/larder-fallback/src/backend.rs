@@ -14,7 +14,7 @@ use crate::{
     BreakerState, Deferred, FallbackBuilder, FallbackStats,
     call::{Attempt, Attempts, Remember},
     local::away_error,
-    shared::Shared,
+    shared::{Gate, Shared},
     stats::count,
 };
 
@@ -132,7 +132,7 @@ impl FallbackBackend {
 
     /// Drops all that the secondary holds.
     pub fn forget_all(&self) {
-        self.shared.change(None, |gate| gate.next_epoch());
+        self.shared.change(None, Gate::next_epoch);
     }
 
     async fn set_away(&self, item: &SetItem, error: Option<Error>) -> Result<SetOutcome> {
