@@ -25,6 +25,8 @@ impl Engine {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let bus: Arc<dyn Bus> = bus.into();
         *self.coherence.bus.lock() = Some(Arc::clone(&bus));
+        // Only once: a cache has one bus.
+        drop(self.coherence.speaker.set(Arc::downgrade(self)));
         let coherence = Arc::clone(&self.coherence);
         let listener = listen(Arc::downgrade(self), Arc::clone(&coherence), Arc::clone(&self.timer), bus);
         let beats = super::beat::beat(Arc::downgrade(self), coherence, Arc::clone(&self.timer));

@@ -14,12 +14,13 @@ mod beat;
 mod listen;
 mod message;
 mod origins;
+mod outbox;
 mod track;
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use self::message::{Beat, Body, Message, portions};
-use self::origins::Origins;
+use self::{origins::Origins, outbox::Outbox};
 use crate::{
     engine::{Engine, Meta},
     events,
@@ -66,6 +67,9 @@ pub(crate) struct Coherence {
     ignored: AtomicU64,
     bus: Mutex<Option<Arc<dyn Bus>>>,
     link: Mutex<Link>,
+    /// The cache, once it has a bus.
+    speaker: OnceLock<Weak<Engine>>,
+    outbox: Outbox,
     reopen: Notify,
     beat_soon: Notify,
 }
@@ -115,9 +119,16 @@ impl Coherence {
             ignored: AtomicU64::new(0),
             bus: Mutex::new(None),
             link: Mutex::new(link),
+            speaker: OnceLock::new(),
+            outbox: Outbox::default(),
             reopen: Notify::new(),
             beat_soon: Notify::new(),
         }
+    }
+
+    /// Who sends messages: nobody without a bus.
+    fn speaker(&self) -> Option<Arc<Engine>> {
+        self.speaker.get()?.upgrade()
     }
 
     /// Identifies this cache among the processes of a namespace.
@@ -190,9 +201,9 @@ impl Coherence {
         (sequence, Bytes::from(message.encode()))
     }
 
-    /// What is said of removals that are made up for after an outage.
+    /// What is said of removals that are made up for after an outage, for as often as that is tried.
     pub(crate) fn removal(&self, keys: &[Key]) -> Bytes {
-        self.compose(Body::Keys(keys.to_vec())).1
+        self.compose_unnumbered(Body::Keys(keys.to_vec()))
     }
 
     /// A message that will hardly be sent now: nobody misses it, since it has no number of its own.
@@ -280,14 +291,6 @@ impl Drop for Sending<'_> {
 }
 
 impl Engine {
-    /// Tells the other processes of keys that were written. If a message cannot be sent, its number stays missing, and the
-    /// others distrust the bus.
-    pub(crate) async fn announce(&self, keys: &[Key]) {
-        for keys in portions(keys) {
-            self.publish_message(Body::Keys(keys.to_vec())).await;
-        }
-    }
-
     /// Tells the other processes of a removal that is not confirmed: if it came through, old copies must not stay in their
     /// near tiers until it is repeated from the journal.
     pub(crate) async fn announce_unsure(&self, keys: &[Key]) {

@@ -586,3 +586,28 @@ async fn a_server_that_was_replaced_makes_the_near_tier_start_anew() {
     clock.advance_and_settle(SECOND).await;
     assert!(cache.health().await.remote.unwrap().bus_trusted);
 }
+
+#[tokio::test]
+async fn writers_that_announce_at_once_share_a_message() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::Publish, Fault::Hold);
+    let before = one.backend.calls_of(Operation::Publish);
+    let write = |number: u32| {
+        let cache = one.cache.clone();
+        tokio::spawn(
+            async move { cache.set(if number == 50 { "k".into() } else { format!("w:{number}") }, number).await },
+        )
+    };
+    let writers: Vec<_> = (0..100).map(write).collect();
+    clock.settle().await;
+    assert_eq!(one.backend.stuck(), 1);
+    one.backend.heal();
+    for writer in writers {
+        assert!(writer.await.unwrap());
+    }
+    assert!(one.backend.calls_of(Operation::Publish) - before <= 2);
+    clock.settle().await;
+    assert!(!two.holds().await, "the others heard of every key");
+}
