@@ -53,11 +53,14 @@ async fn without_faults_nothing_is_deferred_and_nothing_falls_behind() {
     assert!(report.counts.heard > 0, "{report}");
 }
 
+/// A third of the messages gets lost without a word. Until that is noticed, old values may be read; it may take two heartbeats.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_does_not_get_messages_notices_and_nothing_falls_behind() {
+async fn a_cache_that_does_not_get_messages_notices_and_keeps_nothing_old() {
     let report = torture(3, &[], Some(Sabotage::Messages)).await;
-    assert!(report.holds, "{report}");
     assert!(report.reads > 0 && report.invalidations > 0, "{report}");
+    for rule in [Rule::Own, Rule::End, Rule::Redis] {
+        assert!(!report.violations_by_rule.contains_key(&rule), "{rule}: {report}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
