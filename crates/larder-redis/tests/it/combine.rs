@@ -1,6 +1,6 @@
 //! Reads of callers at the same time, which go out together.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use larder_core::{Backend, BackendExt, Bytes, Error, ErrorKind, Key, Result};
 use larder_redis::{RedisBackend, RedisConfig, RedisConfigBuilder};
@@ -220,11 +220,20 @@ fn a_runtime_that_stands_still_does_not_hold_up_the_callers_of_another() {
     let backend = running.block_on(one_socket(config_of(&server)));
     let keys: Vec<Key> = (0..CALLERS).map(nth).collect();
     let mut reads: Vec<_> = keys.iter().map(|key| backend.get(key)).collect();
+    // The other runtime may well have answered one by the time that it is asked for.
+    let mut answered = Vec::new();
     still.block_on(async {
-        for read in &mut reads {
-            assert!(futures_util::poll!(read).is_pending());
+        for (place, read) in reads.iter_mut().enumerate() {
+            if let Poll::Ready(read) = futures_util::poll!(read) {
+                assert_eq!(read.unwrap(), None);
+                answered.push(place);
+            }
         }
     });
+    assert!(answered.len() < CALLERS, "some are left to the runtime that stands still");
+    for place in answered.into_iter().rev() {
+        drop(reads.swap_remove(place));
+    }
     for (_, read) in running.block_on(read_all(&backend)) {
         assert_eq!(read.unwrap(), None);
     }
