@@ -31,8 +31,8 @@ pub trait Inspect: Send + Sync {
     /// read. Dropping the stream ends it.
     ///
     /// An item is [`Unsupported`](ErrorKind::Unsupported) where the backend cannot do this.
+    #[expect(unused_variables, reason = "a named argument reads better in the documentation")]
     fn sample(&self, keys: usize) -> BoxStream<'_, Result<SamplePage>> {
-        let _ = keys;
         stream::iter([Err(unsupported("sample"))]).boxed()
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use larder_core::{
     Atomic, Backend, BusSource, Condition, Counter, Each, Error, Expiry, Found, GetOptions, Inspect, Key, Lineage,
-    Lock, Remaining, Result, Scan, SetItem, SetOutcome, Tick,
+    Lock, Remaining, Result, Scan, SetItem, SetOutcome, Tick, Tracking,
 };
 use tokio::sync::watch;
 
@@ -43,7 +43,14 @@ impl FallbackBackend {
     /// What the breaker lets through now.
     #[must_use]
     pub fn state(&self) -> BreakerState {
-        self.shared.stats().state
+        self.shared.state()
+    }
+
+    /// Whether nothing is wrong: the breaker is closed and has no fault on its mind, and no removal is remembered. Costs one
+    /// load of an atomic.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.shared.is_calm()
     }
 
     /// The name of the primary.
@@ -265,6 +272,10 @@ impl Backend for FallbackBackend {
 
     fn as_lineage(&self) -> Option<&dyn Lineage> {
         self.shared.primary.as_lineage()
+    }
+
+    fn as_tracking(&self) -> Option<&dyn Tracking> {
+        self.shared.primary.as_tracking()
     }
 
     fn as_inspect(&self) -> Option<&dyn Inspect> {

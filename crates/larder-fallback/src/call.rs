@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     future::Future,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -122,10 +123,7 @@ impl Shared {
         count(&self.counters.calls);
         let began = self.timer.now_precise();
         let mut flight = InFlight { shared: self, asking, began, answered: false };
-        let answer = self.timer.within(self.settings.deadline, call).await.ok_or_else(|| {
-            let message = format!("no answer from {} within {:?}", self.primary.name(), self.settings.deadline);
-            Error::new(ErrorKind::Timeout, operation, message)
-        });
+        let answer = self.timely(operation, self.settings.deadline, call).await;
         flight.answered = true;
         match &answer {
             Ok(answer) => match fault(answer) {
@@ -135,6 +133,19 @@ impl Shared {
             Err(error) => self.failed(ticket, error),
         }
         answer
+    }
+
+    /// Waits for the primary no longer than this.
+    pub(crate) async fn timely<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        call: impl Future<Output = T>,
+    ) -> Result<T> {
+        self.timer.within(limit, call).await.ok_or_else(|| {
+            let message = format!("no answer from {} within {limit:?}", self.primary.name());
+            Error::new(ErrorKind::Timeout, operation, message)
+        })
     }
 
     /// Asks the primary about many keys, each on its own: one that fails does not take the others with it. A call in which

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Each, Error, ErrorKind, Key, Result, Tick};
+use larder_core::{Each, Key, Result, Tick};
 use tokio::task::AbortHandle;
 
 use crate::{
@@ -223,17 +223,6 @@ impl Shared {
             }
             if let Some(error) = fault.filter(|_| !answered) {
                 return Err(error);
-            }
-        }
-    }
-
-    async fn timely<T>(&self, operation: &'static str, limit: Duration, call: impl Future<Output = T>) -> Result<T> {
-        tokio::select! {
-            biased;
-            answer = call => Ok(answer),
-            () = self.timer.sleep(limit) => {
-                let message = format!("no answer within {limit:?}");
-                Err(Error::new(ErrorKind::Timeout, operation, message))
             }
         }
     }

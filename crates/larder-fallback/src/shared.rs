@@ -230,7 +230,7 @@ impl Shared {
 
     /// The secondary's epoch, if it may hold something of it.
     pub(crate) fn used_epoch(&self) -> Option<u64> {
-        if self.calm.load(Ordering::Acquire) != 0 {
+        if self.is_calm() {
             return None;
         }
         let gate = self.gate.lock();
@@ -259,6 +259,14 @@ impl Shared {
                 () = self.timer.sleep(self.settings.deadline) => {}
             }
         }
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        *self.state.borrow()
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Acquire) != 0
     }
 
     pub(crate) fn stats(&self) -> FallbackStats {

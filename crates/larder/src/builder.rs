@@ -274,14 +274,9 @@ impl CacheBuilder {
             return Err(Error::config("require_remote", "there is no remote tier; name one with `redis` or `backend`"));
         };
         let timer = self.timer.clone().unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let answer = tokio::select! {
-            biased;
-            answer = backend.ping() => answer,
-            () = timer.sleep(REQUIRED_WITHIN) => {
-                Err(Error::new(ErrorKind::Timeout, "ping", format!("no answer within {REQUIRED_WITHIN:?}")))
-            }
-        };
-        answer.map_err(|error| {
+        let late = || Error::new(ErrorKind::Timeout, "ping", format!("no answer within {REQUIRED_WITHIN:?}"));
+        let answer = timer.within(REQUIRED_WITHIN, backend.ping()).await;
+        answer.unwrap_or_else(|| Err(late())).map_err(|error| {
             let message = "the remote tier must answer (`require_remote`) and does not";
             Error::new(error.kind(), "build", message).with_source(error)
         })

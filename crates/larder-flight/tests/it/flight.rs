@@ -79,6 +79,19 @@ fn calls_of_other_types_or_options_do_not_share_a_flight() {
 }
 
 #[tokio::test]
+async fn who_would_not_load_may_wait_for_a_flight_that_suits() {
+    let flights = Flights::<u32>::new();
+    let key = Key::new("k");
+    assert!(flights.follow(&key, |_| true).is_none());
+    let leader = lead(&flights, &key);
+    assert!(flights.follow(&key, |flight| flight.options == 1).is_none());
+    let follower = flights.follow(&key, |flight| *flight == id()).expect("there is one");
+    drop(leader.finish(7));
+    assert_eq!(follower.wait().await, Some(7));
+    assert!(flights.follow(&key, |_| true).is_none(), "it has ended");
+}
+
+#[tokio::test]
 async fn a_raised_fence_detaches_the_flight_but_its_waiters_keep_it() {
     let flights = Flights::new();
     let key = Key::new("k");

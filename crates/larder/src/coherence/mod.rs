@@ -201,15 +201,11 @@ impl Coherence {
         (sequence, Bytes::from(message.encode()))
     }
 
-    /// What is said of removals that are made up for after an outage, for as often as that is tried.
+    /// What is said of removals in an outage, and when they are made up for, as often as that is tried: nobody misses it,
+    /// since it has no number of its own.
     pub(crate) fn removal(&self, keys: &[Key]) -> Bytes {
-        self.compose_unnumbered(Body::Keys(keys.to_vec()))
-    }
-
-    /// A message that will hardly be sent now: nobody misses it, since it has no number of its own.
-    pub(crate) fn compose_unnumbered(&self, body: Body) -> Bytes {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        Bytes::from(Message { origin: self.origin, sequence, body }.encode())
+        Bytes::from(Message { origin: self.origin, sequence, body: Body::Keys(keys.to_vec()) }.encode())
     }
 
     /// A message may not have been sent, but its removals are remembered and will be told of.
@@ -347,36 +343,25 @@ impl Engine {
 
     /// Carries an invalidation out in this process; answers how many near entries were dropped.
     pub(crate) fn apply(&self, target: &Target) -> u64 {
-        match (target, &self.fallback) {
-            (Target::Keys(_), _) | (_, None) => {}
-            (Target::Tags(tags), Some(fallback)) => {
-                let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
-                fallback.forget(&markers);
-            }
-            (_, Some(fallback)) => fallback.forget_all(),
-        }
         match target {
             Target::Keys(keys) => self.apply_keys(keys),
-            Target::Tags(tags) => {
-                tags.iter().for_each(|tag| self.tags.invalidate(tag));
-                self.tags.invalidate(&Tag::any());
-                0
-            }
-            Target::Region(prefix) => {
-                let tag = self.tag_of(prefix);
-                if tag == Tag::everything() {
-                    return self.apply(&Target::Everything);
+            Target::Tags(tags) => self.apply_keys(&self.tag_markers(tags)),
+            Target::Region(prefix) => self.apply_keys(&[self.tag_of(prefix).marker(&self.prefix)]),
+            Target::Everything => self.apply_keys(&[Tag::everything().marker(&self.prefix)]),
+            other => {
+                if let Some(fallback) = &self.fallback {
+                    fallback.forget_all();
                 }
-                self.tags.invalidate(&tag);
-                self.forget_where(|key| key.starts_with(prefix.as_str()))
+                self.forget_where(|key| other.matches(key))
             }
-            Target::Everything => {
-                self.tags.invalidate(&Tag::everything());
-                self.coherence.next_period();
-                self.forget_where(|_| true)
-            }
-            other => self.forget_where(|key| other.matches(key)),
         }
+    }
+
+    /// The markers that an invalidation of tags removes: the common one first, so that where the removals are not one step a
+    /// load that makes a tag's marker anew finds that the common one has changed. None for no tags.
+    pub(crate) fn tag_markers(&self, tags: &[Tag]) -> Vec<Key> {
+        let any = (!tags.is_empty()).then(Tag::any);
+        any.iter().chain(tags).map(|tag| tag.marker(&self.prefix)).collect()
     }
 
     /// Keys are dropped; markers are carried out as what they stand for.
@@ -390,10 +375,11 @@ impl Engine {
 
     fn apply_key(&self, key: &Key) -> u64 {
         let Some(tag) = Tag::of_marker(key, &self.prefix) else { return u64::from(self.forget(key)) };
-        if tag == Tag::everything() {
-            return self.apply(&Target::Everything);
-        }
         self.tags.invalidate(&tag);
+        if tag == Tag::everything() {
+            self.coherence.next_period();
+            return self.forget_where(|_| true);
+        }
         match tag.as_prefix() {
             Some(prefix) => {
                 let prefix = format!("{}{prefix}", self.prefix);

@@ -66,11 +66,13 @@ impl Engine {
     /// Tells the other processes of keys that were written, and returns when that was tried. It goes on if the future is
     /// dropped. If a message cannot be sent, its number stays missing, and the others distrust the bus.
     pub(crate) async fn announce(&self, keys: &[Key]) {
-        let (Some(engine), true) = (self.coherence.speaker(), Handle::try_current().is_ok()) else { return };
+        let Some(engine) = self.coherence.speaker().filter(|_| !keys.is_empty()) else { return };
         let (starts, told) = self.coherence.outbox.put(keys);
-        if starts {
+        if starts && Handle::try_current().is_ok() {
             let speaker = Arc::clone(&engine);
             engine.spawn(async move { speaker.send_all().await });
+        } else if starts {
+            self.send_all().await;
         }
         // It is not said how it went; an error is the sign that it was tried.
         drop(told.await);

@@ -241,19 +241,18 @@ impl Engine {
         match target {
             Target::Keys(keys) => tally(self.remove(keys).await),
             Target::Tags(tags) => {
-                // The common marker first: where the removals are not one step, a load that makes a tag's marker anew must
-                // find that the common one has changed.
-                let mut all = vec![Tag::any()];
-                all.extend_from_slice(tags);
-                self.remove_markers(&all, 1).await
+                let mut answers = self.remove(&self.tag_markers(tags)).await;
+                // The common marker is not what was asked for.
+                answers.iter_mut().take(1).flatten().for_each(|was_there| *was_there = false);
+                tally(answers)
             }
-            Target::Region(prefix) => self.remove_markers(&[self.tag_of(prefix)], 0).await,
-            Target::Everything => self.remove_markers(&[Tag::everything()], 0).await,
+            Target::Region(prefix) => self.remove_marker(&self.tag_of(prefix)).await,
+            Target::Everything => self.remove_marker(&Tag::everything()).await,
             wide => match self.remove_matching(wide, watch).await {
                 Err(error) if error.is_transient() || error.kind().is_backend_fault() => {
                     // What stands there cannot be listed now. The journal holds keys: the one that stands for all entries,
                     // since the text of a key does not tell which handle wrote it.
-                    self.remove_markers(&[Tag::everything()], 0).await?;
+                    self.remove_marker(&Tag::everything()).await?;
                     self.apply(&Target::Everything);
                     Ok((0, true))
                 }
@@ -262,12 +261,8 @@ impl Engine {
         }
     }
 
-    /// The first `uncounted` of them are not what was asked for.
-    async fn remove_markers(&self, tags: &[Tag], uncounted: usize) -> Result<(u64, bool)> {
-        let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
-        let mut answers = self.remove(&markers).await;
-        answers.iter_mut().take(uncounted).flatten().for_each(|was_there| *was_there = false);
-        tally(answers)
+    async fn remove_marker(&self, tag: &Tag) -> Result<(u64, bool)> {
+        tally(self.remove(&[tag.marker(&self.prefix)]).await)
     }
 
     /// Removes keys from the remote tier and tells the other processes of it, in one step for what lies together.
@@ -278,7 +273,7 @@ impl Engine {
         };
         if self.is_away() {
             // The journal takes them, and has its own messages when it is replayed.
-            let message = self.coherence.compose_unnumbered(Body::Keys(keys.to_vec()));
+            let message = self.coherence.removal(keys);
             return bus.remove_and_publish(keys, self.coherence.channel(), message).await;
         }
         let portions = portions(keys).into_iter().map(|keys| async move {

@@ -7,8 +7,8 @@
 //! 1. Everything is fenced and dropped in this process.
 //! 2. Keys and tag markers are held, all at the same time. What does not answer is not waited for.
 //! 3. Everything is fenced again (somebody may have fetched an old value before the hold stood), the other processes are
-//!    told to drop theirs, and loads whose loaders name their tags afterwards are barred by removing the namespace's
-//!    tag-invalidation token.
+//!    told to drop theirs, and loads whose loaders name their tags afterwards are barred by removing the marker that goes
+//!    with every tag's.
 //! 4. The source is changed; the holds are renewed meanwhile.
 //! 5. The holds are left, this process fences again, and the others are told. What was not certainly held all the time,
 //!    and everything while the remote tier is away, goes the way of an ordinary invalidation, and so into the journal.
@@ -91,7 +91,7 @@ impl Update {
     async fn end_remote(&mut self, engine: &Arc<Engine>, remote: &Remote) -> Result<Invalidated> {
         // What is done while the remote tier is away is done to its stand-in: nothing has been removed then.
         let away = engine.is_away();
-        // The token first: who makes a tag's marker anew must find that it has changed.
+        // That marker first: who makes a tag's marker anew must find that it has changed.
         let barred = self.bar_late_tags(remote).await;
         let limit = engine.root.strategy.remote_deadline;
         let left = join_all(self.holds.iter_mut().map(|hold| engine.within(limit, remote.leave(hold)))).await;
@@ -103,7 +103,7 @@ impl Update {
         let (of_keys, of_tags) = gone.split_at(self.keys.len());
         let (gone_keys, keys) = part(&self.keys, |place| of_keys[place]);
         let (gone_tags, tags) = part(&self.tags, |place| barred && of_tags[place]);
-        engine.announce(&named(engine, gone_keys, &gone_tags)).await;
+        engine.announce(&[gone_keys, engine.tag_markers(&gone_tags)].concat()).await;
         let mut fault = None;
         for target in targets(keys, tags) {
             match engine.invalidate(target).await {
@@ -120,7 +120,7 @@ impl Update {
     }
 
     async fn announce(&self) {
-        self.engine.announce(&named(&self.engine, self.keys.clone(), &self.tags)).await;
+        self.engine.announce(&[self.keys.clone(), self.engine.tag_markers(&self.tags)].concat()).await;
     }
 
     /// Bars loads that began before now and whose loaders name one of the tags afterwards; answers whether it is certain.
@@ -128,13 +128,13 @@ impl Update {
         if self.tags.is_empty() {
             return true;
         }
-        let token = [Tag::any().marker(&self.engine.prefix)];
+        let any = [Tag::any().marker(&self.engine.prefix)];
         let limit = self.engine.root.strategy.remote_deadline;
-        let answers = self.engine.within(limit, async { Ok(remote.backend.delete_many(&token).await) }).await;
+        let answers = self.engine.within(limit, async { Ok(remote.backend.delete_many(&any).await) }).await;
         match answers.and_then(tally) {
             Ok((_, deferred)) => !deferred,
             Err(error) => {
-                self.engine.remote_fault(&self.engine.root, Some(&token[0]), &error);
+                self.engine.remote_fault(&self.engine.root, Some(&any[0]), &error);
                 false
             }
         }
@@ -189,12 +189,6 @@ fn targets(keys: Vec<Key>, tags: Vec<Tag>) -> Vec<Target> {
         targets.push(Target::Tags(tags));
     }
     targets
-}
-
-/// What a message names: the keys, and the markers of the tags with the one that goes with every tag's.
-fn named(engine: &Engine, keys: Vec<Key>, tags: &[Tag]) -> Vec<Key> {
-    let any = (!tags.is_empty()).then(Tag::any);
-    keys.into_iter().chain(any.iter().chain(tags).map(|tag| tag.marker(&engine.prefix))).collect()
 }
 
 /// Those for which something holds, and the others.

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use larder_core::{Error, ErrorKind, Expiry, GetOptions, Key, Result, Tag, envelope::TagVersion};
-use larder_fallback::BreakerState;
 
 use super::{RegionState, fill::MARKER_TTL, hold::is_hold, remote::Remote};
 use crate::tags::{Asked, Version};
@@ -114,20 +113,14 @@ impl Remote {
         tags.iter().map(|tag| self.marker(tag)).collect()
     }
 
-    /// Remembers what markers hold, if it was the remote tier that said so and the bus is trusted.
+    /// Remembers what markers hold, if it was certainly the remote tier that said so, and the bus is trusted.
     pub(super) fn learn(&self, versions: &[(&Tag, Option<u64>)], asked: Asked) {
-        if asked.period().is_none() || !self.is_answering() {
+        if asked.period().is_none() || !self.fallback.is_calm() {
             return;
         }
         for (tag, version) in versions {
             self.tags.learn(tag, *version, asked);
         }
-    }
-
-    /// Whether it is certainly the remote tier that answers, and not the fallback in its stead.
-    fn is_answering(&self) -> bool {
-        let stats = self.fallback.stats();
-        stats.state == BreakerState::Closed && stats.journal == 0
     }
 
     /// Reads the markers of tags; those that cannot be read are left out.
@@ -246,7 +239,7 @@ impl Remote {
     /// remember a removal if it failed, and here nothing is lost then.
     pub(super) async fn prolong(&self, versions: &Versions) {
         let due = self.tags.due_for_prolonging(versions.tags.iter().map(|tag| &tag.tag), self.clock.now());
-        if due.is_empty() || !self.is_answering() {
+        if due.is_empty() || !self.fallback.is_calm() {
             return;
         }
         for answer in self.primary.expire_many(&self.markers(&due), Expiry::After(MARKER_TTL)).await {

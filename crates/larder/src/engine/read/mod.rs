@@ -55,9 +55,8 @@ impl LoadRequest {
     /// and where the strategy or the call allows it in place of a fault.
     pub(crate) async fn load(self, loader: Loader<'static>) -> FlightResult {
         let at_hand = self.at_hand();
-        let request = self.clone();
         let result = self.join(loader, at_hand.as_ref()).await;
-        request.or_at_hand(result, at_hand)
+        self.or_at_hand(result, at_hand)
     }
 
     /// A result, or what is at hand in place of a fault, where that may be served.
@@ -71,8 +70,8 @@ impl LoadRequest {
         }
     }
 
-    async fn join(mut self, loader: Loader<'static>, at_hand: Option<&AtHand>) -> FlightResult {
-        if Chain::current().contains(&self) {
+    async fn join(&self, loader: Loader<'static>, at_hand: Option<&AtHand>) -> FlightResult {
+        if Chain::current().contains(self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
         // Taken before the flight is joined: what was invalidated until now must not be what it brings.
@@ -86,8 +85,9 @@ impl LoadRequest {
             at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| Some((at_hand, self.wait_limit(limit)?)));
         // Dropped with this future: a load that is then still running goes on in the background.
         let mut waiting = None;
+        let mut forced = self.options.force_refresh;
         loop {
-            let joined = if self.options.force_refresh && loader.is_some() {
+            let joined = if forced && loader.is_some() {
                 Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
             } else {
                 self.engine.flights.join(&self.key, self.id)
@@ -123,7 +123,8 @@ impl LoadRequest {
                     drop(waiting);
                     return result;
                 }
-                Waited::Again => self.options.force_refresh &= loader.is_some(),
+                // What was forced is under way.
+                Waited::Again => forced &= loader.is_some(),
                 Waited::TimedOut => {
                     return match &soft {
                         Some((at_hand, _)) => Ok(at_hand.outcome.clone()),

@@ -60,8 +60,11 @@ impl Serving {
     pub(crate) fn forget(&self, concerns: impl Fn(&Key) -> bool) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut answers = self.answers.lock();
-            answers.retain(|(key, _), _| !concerns(key));
+            // A value's `Drop` may use the cache, and so must not run under the lock.
+            let dropped: Vec<_> = answers.extract_if(|(key, _), _| concerns(key)).collect();
             self.count.store(answers.len(), Ordering::Release);
+            drop(answers);
+            drop(dropped);
         }
     }
 
@@ -72,13 +75,13 @@ impl Serving {
         let mut answers = self.answers.lock();
         // Before the ticket is asked, so that an invalidation from here on looks.
         self.count.fetch_add(1, Ordering::AcqRel);
-        if answers.len() >= KEEP && answers.len() == answers.capacity() {
-            answers.retain(|_, kept| now < kept.until);
-        }
-        if ticket.is_valid() {
-            answers.insert((ticket.key().clone(), id), Kept { number, landed, until });
-        }
+        let is_full = answers.len() >= KEEP && answers.len() == answers.capacity();
+        let dropped: Vec<_> = answers.extract_if(|_, kept| is_full && kept.until <= now).collect();
+        let kept = Kept { number, landed, until };
+        let given_way = if ticket.is_valid() { answers.insert((ticket.key().clone(), id), kept) } else { Some(kept) };
         self.count.store(answers.len(), Ordering::Release);
+        drop(answers);
+        drop((dropped, given_way));
         number
     }
 }
@@ -95,9 +98,10 @@ impl Drop for Served {
     fn drop(&mut self) {
         let serving = &self.engine.serving;
         let mut answers = serving.answers.lock();
-        if answers.get(&self.place).is_some_and(|kept| kept.number == self.number) {
-            answers.remove(&self.place);
-        }
+        let is_own = answers.get(&self.place).is_some_and(|kept| kept.number == self.number);
+        let dropped = if is_own { answers.remove(&self.place) } else { None };
         serving.count.store(answers.len(), Ordering::Release);
+        drop(answers);
+        drop(dropped);
     }
 }
