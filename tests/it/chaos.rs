@@ -54,6 +54,7 @@ scenarios! {
     a_server_that_loads_its_data_costs_no_caller_anything: Loading,
     a_server_that_starts_again_empty_costs_no_caller_anything: RestartEmpty,
     what_was_invalidated_in_an_outage_does_not_come_back_with_the_dump: RestartOldDump,
+    a_full_disk_under_the_journal_loses_no_invalidation_even_if_the_process_dies: JournalDiskFull,
     what_was_invalidated_before_a_crash_does_not_come_back_with_an_older_dump: CrashOldDump,
     a_removal_that_comes_late_while_the_breaker_stays_closed_is_not_lost: DelTimesOut,
     a_process_that_noticed_nothing_hears_what_was_invalidated_while_the_server_stopped: SigstopBusIntact,

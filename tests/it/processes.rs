@@ -10,6 +10,8 @@ use larder_testing::RedisServer;
 
 use crate::{PATIENCE, until};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_larder-tests-process");
+
 struct Process {
     child: Child,
     commands: ChildStdin,
@@ -18,8 +20,11 @@ struct Process {
 
 impl Process {
     fn start(server: &RedisServer) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_larder-tests-process"))
-            .arg(server.url())
+        Self::of(Command::new(PROGRAM).arg(server.url()))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -75,4 +80,38 @@ async fn a_process_that_dies_while_it_loads_does_not_keep_the_key() {
     drop(a);
     // The token lives for a few seconds, and nobody waits for longer than the lease.
     assert_eq!(b.tell("load k value"), "miss value");
+}
+
+/// A limit on the length of files is what every user can set, and is met as the end of a disk is: a write is cut short, the
+/// next one refused, and what is there already can be overwritten. (512 or 1,024 bytes, depending on the shell.)
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_killed_process_found_no_room_for_in_its_journal_is_not_served_by_its_successor() {
+    const KEYS: u32 = 40;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("journal");
+    let mut server = RedisServer::builder().option("appendonly", "yes").start();
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+    let mut first = Process::of(Command::new("sh").args(["-c", limited, PROGRAM, &server.url()]).arg(path.as_os_str()));
+    let mut other = Process::start(&server);
+    for key in 0..KEYS {
+        assert_eq!(other.tell(&format!("load key-{key} old")), "miss old");
+    }
+    drop(other);
+    server.kill();
+    for key in 0..KEYS {
+        assert_eq!(first.tell(&format!("invalidate key-{key}")), "Deferred");
+    }
+    assert_eq!(first.tell("journal"), "failing true 0");
+    // By SIGKILL.
+    drop(first);
+    let written = std::fs::read(&path).expect("it is there");
+    assert!(written.len() > 16 && written.len() <= 1024, "{} bytes", written.len());
+
+    server.restart();
+    let mut second = Process::of(Command::new(PROGRAM).arg(server.url()).arg(path.as_os_str()));
+    for key in 0..KEYS {
+        assert_eq!(second.tell(&format!("load key-{key} new")), "miss new");
+    }
+    assert_eq!(second.tell("journal"), "sound false 1");
 }

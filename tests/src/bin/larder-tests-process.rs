@@ -1,10 +1,10 @@
-//! A process with a cache, for tests of several: `larder-tests-process REDIS_URL`. Reads a command a line and answers each
-//! with a line.
+//! A process with a cache, for tests of several: `larder-tests-process REDIS_URL [JOURNAL_FILE]`. Reads a command a line and
+//! answers each with a line.
 #![expect(clippy::print_stdout, reason = "answers go to standard output")]
 
 use std::{error::Error, future::pending, io::BufRead, time::Duration};
 
-use larder::{Cache, Strategy};
+use larder::{Cache, Fsync, Strategy};
 
 const PATIENT: Strategy = Strategy::new("patient", Duration::from_secs(600)).remote_deadline(Duration::from_secs(10));
 
@@ -13,6 +13,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = std::env::args().nth(1).ok_or("give the URL of a Redis server")?;
     let deadline = Duration::from_secs(5);
     let builder = Cache::builder().namespace("t").strategy(PATIENT).remote_command_deadline(deadline).redis(url);
+    let builder = match std::env::args().nth(2) {
+        Some(path) => builder.fallback(move |fallback| fallback.journal_file(&path, Fsync::Always)),
+        None => builder,
+    };
     let cache = builder.build().await?;
     // Reading blocks this thread only: the cache's tasks run on the runtime's workers.
     for line in std::io::stdin().lock().lines() {
@@ -45,6 +49,10 @@ async fn answer(cache: &Cache, words: &[&str]) -> Result<String, Box<dyn Error>>
             value.map_or_else(|| "-".to_owned(), |value| value.as_ref().clone())
         }
         ["invalidate", key] => format!("{:?}", cache.invalidate().key(key).await?.status),
+        ["journal"] => {
+            let stats = cache.fallback().ok_or("there is a remote tier")?.stats();
+            format!("{} {} {}", stats.file.as_str(), stats.file_errors > 0, stats.generations_removed)
+        }
         _ => return Err(format!("unknown command: {}", words.join(" ")).into()),
     })
 }

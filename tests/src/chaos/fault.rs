@@ -17,7 +17,7 @@ use super::{
     Scenario,
     servers::{PASSWORD, Servers, USER, replicate},
     truth::{GROUP, KEPT, KEPT_FROM_WRITERS, Reading},
-    world::World,
+    world::{World, lock},
     writer::{Target, invalidate},
 };
 
@@ -51,6 +51,7 @@ pub(super) async fn inject(world: &Arc<World>, servers: &mut Servers) -> Result<
     match world.scenario {
         Scenario::KillRestart | Scenario::RestartEmpty => fault.kill().await,
         Scenario::RestartOldDump => fault.kill_with_dump().await,
+        Scenario::JournalDiskFull => fault.fill_disk().await,
         Scenario::CrashOldDump => fault.crash_after_dump().await,
         Scenario::Loading => fault.load_slowly().await,
         Scenario::Flapping => fault.flap().await,
@@ -108,6 +109,18 @@ impl Fault<'_> {
     async fn kill_with_dump(mut self) -> Result<Times> {
         let began = self.dump_and_kill().await?;
         sleep(self.length).await;
+        self.restart();
+        Ok(self.since(began))
+    }
+
+    /// The disk stays full: a journal that is emptied needs less of it.
+    async fn fill_disk(mut self) -> Result<Times> {
+        let journal = self.world.journal.as_ref().context("the journal has no file")?;
+        journal.fill()?;
+        let began = self.world.now();
+        block_in_place(|| self.servers.main.kill());
+        sleep(self.length).await;
+        *lock(&self.world.left) = Some(journal.copy()?);
         self.restart();
         Ok(self.since(began))
     }

@@ -17,7 +17,7 @@ use rand_pcg::Pcg64Mcg;
 use super::{
     latency::{Sample, micros},
     truth::{ITEMS, Reading, Verdict, WrongValue},
-    world::{World, kind},
+    world::{Process, World, kind},
 };
 
 /// Callers of each process.
@@ -74,10 +74,15 @@ pub(super) async fn ask_for_all(world: &World) {
 
 /// One call, and what it is worth.
 async fn ask(world: &World, process: usize, item: u32) -> Sample {
+    ask_of(world, &world.processes[process], (process, item)).await
+}
+
+/// The same, of a process that is held to what another was promised.
+pub(super) async fn ask_of(world: &World, asked: &Process, (process, item): (usize, u32)) -> Sample {
     let ran_us = Arc::new(AtomicU32::new(0));
     let floor = world.truth.floor(process, item);
     let (at, begun) = (world.now(), Instant::now());
-    let answer = world.read(process, item, Arc::clone(&ran_us)).await;
+    let answer = world.read(asked, item, Arc::clone(&ran_us)).await;
     let took = begun.elapsed();
     world.tally.calls.fetch_add(1, Ordering::Relaxed);
     match answer {

@@ -12,9 +12,12 @@
 //! not repeat itself.
 
 mod audit;
+mod disk;
 mod fault;
+mod heir;
 mod latency;
 mod load;
+mod log;
 mod page;
 mod promises;
 mod report;
@@ -29,6 +32,7 @@ mod writer;
 
 use std::time::Duration;
 
+pub use heir::FullDisk;
 pub use latency::{Latencies, Quantiles, Sample};
 pub use page::refresh;
 pub use report::{Memory, Problem, Report, ScenarioReport};

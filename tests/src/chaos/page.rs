@@ -56,6 +56,7 @@ fn problems(problems: &[super::Problem]) -> String {
         super::Problem::NotRecovered => "Redis was not used again within 30 s",
         super::Problem::NotSettled => "the cache was not whole again within 30 s",
         super::Problem::Memory => "more memory than allowed",
+        super::Problem::FullDisk => "a full disk under the journal was not told, or a successor not warned",
     });
     names.collect::<Vec<_>>().join("; ")
 }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use super::{
-    Latencies, Quantiles, Scenario, WrongValue,
+    FullDisk, Latencies, Quantiles, Scenario, WrongValue,
     audit::Lost,
     fault::Times,
     world::{FALLBACK_BYTES, World, lock, near_bytes},
@@ -30,6 +30,7 @@ pub(super) struct Course {
     pub(super) open: Vec<(Duration, Duration)>,
     pub(super) settled: bool,
     pub(super) lost: Vec<Lost>,
+    pub(super) disk: Option<FullDisk>,
     pub(super) resident_before: u64,
     pub(super) machine: (u64, u64),
 }
@@ -65,6 +66,8 @@ pub enum Problem {
     NotSettled,
     /// The near tier or the fallback held more than it may.
     Memory,
+    /// A full disk under the journal's file was not said in health, figures and log, or a successor took the file for complete.
+    FullDisk,
 }
 
 /// What came of one scenario.
@@ -108,6 +111,8 @@ pub struct ScenarioReport {
     pub memory: Memory,
     /// The most removals in a journal.
     pub journal_peak: usize,
+    /// What was seen of a full disk under the journal's file, in the scenario that has one.
+    pub disk: Option<FullDisk>,
     /// The most tasks of the runtime.
     pub tasks_peak: u64,
     /// When the fault began, it was detected, it ended and Redis was used again, in milliseconds since the start.
@@ -151,6 +156,7 @@ impl ScenarioReport {
                 resident_growth: resident.saturating_sub(course.resident_before),
             },
             journal_peak: peaks.iter().map(|(.., journal)| *journal).max().unwrap_or(0),
+            disk: course.disk,
             tasks_peak,
             marks_ms: [Some(began), detected.map(|after| began + after), Some(ended), course.recovered]
                 .map(|mark| mark.map(millis)),
@@ -171,6 +177,7 @@ impl ScenarioReport {
             (course.recovered.is_none(), Problem::NotRecovered),
             (!course.settled, Problem::NotSettled),
             (near_bytes > near_bound || fallback_bytes > fallback_bound, Problem::Memory),
+            (self.disk.is_some_and(|disk| !disk.holds()), Problem::FullDisk),
         ];
         checks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, problem)| problem).collect()
     }
@@ -307,8 +314,11 @@ struct Broken<'a>(&'a ScenarioReport);
 
 impl fmt::Display for Broken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScenarioReport { scenario, problems, errors, wrong_values, lost_values, .. } = self.0;
+        let ScenarioReport { scenario, problems, errors, wrong_values, lost_values, disk, .. } = self.0;
         write!(f, "{scenario}: DOES NOT HOLD: {problems:?}")?;
+        if let Some(disk) = disk {
+            write!(f, "\n  {disk:?}")?;
+        }
         if !errors.is_empty() {
             write!(f, "\n  errors: {errors:?}")?;
         }

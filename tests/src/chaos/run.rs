@@ -16,8 +16,11 @@ use tokio::{
 use super::{
     Latencies, Sabotage, Scenario, ScenarioReport, Settings,
     audit::{self, Lost},
+    disk::File,
     fault::{self, Times},
+    heir::{self, FullDisk},
     load::{CALLERS, ask_for_all, call},
+    log,
     promises::HEARD,
     report::Course,
     servers::{PATIENCE, Servers},
@@ -60,12 +63,17 @@ pub async fn run(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<(ScenarioReport, Latencies)> {
     let mut servers = block_in_place(|| Servers::start(scenario))?;
+    let journal = (scenario == Scenario::JournalDiskFull).then(File::new).transpose()?;
+    if journal.is_some() {
+        log::listen()?;
+    }
     let mut processes = Vec::new();
     for _ in 0..scenario.processes() {
         let proxy = FaultProxy::start(servers.main.address()).await?;
-        processes.push(Process::start(servers.url(scenario, &proxy), proxy, settings, scenario).await?);
+        processes
+            .push(Process::start(servers.url(scenario, &proxy), proxy, settings, (scenario, journal.as_ref())).await?);
     }
-    let world = Arc::new(World::new(scenario, settings.clone(), processes));
+    let world = Arc::new(World::new(scenario, settings.clone(), processes, journal));
     tokio::select! {
         report = course(&world, &mut servers) => report,
         never = tell(&world, progress) => match never {},
@@ -131,10 +139,10 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
         samples.extend(calls?);
     }
     world.begin("last look");
-    let (settled, lost) = last_look(world, servers).await?;
+    let (settled, disk, lost) = last_look(world, servers).await?;
     watchers.shutdown().await;
     let latencies = Latencies::new(samples);
-    let course = Course { times, recovered, open, settled, lost, resident_before, machine: machine.peaks() };
+    let course = Course { times, recovered, open, settled, lost, disk, resident_before, machine: machine.peaks() };
     Ok((ScenarioReport::new(world, &latencies, &course), latencies))
 }
 
@@ -155,7 +163,7 @@ async fn await_remote_hit(world: &World, servers: &Servers) -> Result<Duration> 
 }
 
 /// When nobody changes anything any more, every process must be told the truth, and Redis must hold nothing older.
-async fn last_look(world: &Arc<World>, servers: &Servers) -> Result<(bool, Vec<Lost>)> {
+async fn last_look(world: &Arc<World>, servers: &Servers) -> Result<(bool, Option<FullDisk>, Vec<Lost>)> {
     let settled = world.settle().await;
     if world.processes.len() > 1 {
         sleep(HEARD).await;
@@ -170,7 +178,12 @@ async fn last_look(world: &Arc<World>, servers: &Servers) -> Result<(bool, Vec<L
     }
     ask_for_all(world).await;
     join_all(world.processes.iter().map(|process| process.cache.shutdown())).await;
-    Ok((settled, audit::lost(servers, &world.truth).await?))
+    let left = lock(&world.left).take();
+    let disk = match &left {
+        Some(left) => Some(heir::inherit(world, servers, left).await?),
+        None => None,
+    };
+    Ok((settled, disk, audit::lost(servers, &world.truth).await?))
 }
 
 impl Course {

@@ -33,6 +33,8 @@ pub enum Scenario {
     RestartEmpty,
     /// The server is killed and starts again with its data, as of when it died; meanwhile values are invalidated
     RestartOldDump,
+    /// The server is killed and starts again with its data; meanwhile the journal's file cannot grow, as on a full disk
+    JournalDiskFull,
     /// The server starts again with older data: values were invalidated, and that confirmed, between dump and crash
     CrashOldDump,
     /// Now and then one UNLINK arrives half a second late, and nothing else does
@@ -92,6 +94,7 @@ impl Scenario {
             Self::KillRestart
                 | Self::RestartEmpty
                 | Self::RestartOldDump
+                | Self::JournalDiskFull
                 | Self::CrashOldDump
                 | Self::TwoProcessesOneCutOff
         )
@@ -134,7 +137,7 @@ impl Plan {
     /// Shares out the length of a run.
     #[must_use]
     pub fn new(scenario: Scenario, length: Duration) -> Self {
-        let fault = length.mul_f64(0.6).min(scenario.longest_fault());
+        let fault = length.mul_f64(0.65).min(scenario.longest_fault());
         let before = (length - fault).mul_f64(0.4);
         Self { before, fault, after: length - fault - before }
     }

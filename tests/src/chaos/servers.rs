@@ -31,7 +31,7 @@ impl Servers {
     /// Starts them. Blocks the thread.
     pub(super) fn start(scenario: Scenario) -> Result<Self> {
         let mut builder = RedisServer::builder();
-        if matches!(scenario, Scenario::KillRestart | Scenario::Flapping) {
+        if matches!(scenario, Scenario::KillRestart | Scenario::Flapping | Scenario::JournalDiskFull) {
             // What was confirmed is written, and so there again after a kill. Only a machine that dies would need it on disk,
             // which has the server wait.
             builder = builder.option("appendonly", "yes").option("appendfsync", "no");

@@ -45,6 +45,7 @@ struct Seen {
     trusted_since: Option<Duration>,
     near_peak: u64,
     fallback_peak: u64,
+    journal_file_failed: bool,
 }
 
 impl Watched {
@@ -66,6 +67,7 @@ impl Watched {
         seen.fallback_peak = seen.fallback_peak.max(remote.fallback_bytes);
         seen.journal_peak = seen.journal_peak.max(remote.journal);
         seen.journal = remote.journal;
+        seen.journal_file_failed |= remote.journal_file == "failing";
         seen.breaker = remote.breaker;
     }
 
@@ -90,6 +92,11 @@ impl Watched {
 
     pub(super) fn breaker(&self) -> String {
         lock(&self.seen).breaker.clone()
+    }
+
+    /// Whether it was said that the journal's file cannot be written.
+    pub(super) fn journal_file_failed(&self) -> bool {
+        lock(&self.seen).journal_file_failed
     }
 
     /// The most bytes in the near tier and in the fallback, and the most removals in the journal.

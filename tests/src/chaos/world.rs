@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use larder::{Cache, LoadError, Outcome, Region, Strategy, strategy::Tiers};
+use larder::{Cache, Fsync, LoadError, Outcome, Region, Strategy, strategy::Tiers};
 use larder_testing::FaultProxy;
 use tokio::{
     sync::RwLock,
@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     Plan, Sabotage, Scenario, Settings,
+    disk::File,
     servers::PATIENCE,
     truth::{GROUP, Reading, Truth, WrongValue},
     watch::Watched,
@@ -75,11 +76,20 @@ pub(super) fn tag(group: u32) -> String {
 }
 
 impl Process {
-    pub(super) async fn start(url: String, proxy: FaultProxy, settings: &Settings, scenario: Scenario) -> Result<Self> {
+    pub(super) async fn start(
+        url: String,
+        proxy: FaultProxy,
+        settings: &Settings,
+        (scenario, journal): (Scenario, Option<&File>),
+    ) -> Result<Self> {
         let strategy = STRATEGY.remote_deadline(settings.remote_deadline);
         let strategy = if scenario.processes() > 1 { strategy.outage_ttl(OUTAGE_TTL) } else { strategy };
         let builder = Cache::builder().namespace("chaos").strategy(strategy.clone()).seed(settings.seed);
         let near_bytes = near_bytes(scenario);
+        let builder = match journal.map(File::path) {
+            Some(path) => builder.fallback(move |fallback| fallback.journal_file(&path, Fsync::Always)),
+            None => builder,
+        };
         let cache = builder.near_bytes(near_bytes).fallback_bytes(FALLBACK_BYTES).redis(url).build().await?;
         Self::of(cache, proxy, strategy)
     }
@@ -144,6 +154,9 @@ pub(super) struct World {
     pub(super) truth: Arc<Truth>,
     pub(super) processes: Vec<Process>,
     pub(super) tally: Tally,
+    /// The file of the journal, where a scenario has one, and what a process that was killed in the outage would have left.
+    pub(super) journal: Option<File>,
+    pub(super) left: Mutex<Option<File>>,
     /// Writers hold it for the time of one change; who wants them to stand still takes it for writing.
     pub(super) writing: RwLock<()>,
     pub(super) callers_end: AtomicBool,
@@ -157,7 +170,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(scenario: Scenario, settings: Settings, processes: Vec<Process>) -> Self {
+    pub(super) fn new(scenario: Scenario, settings: Settings, processes: Vec<Process>, journal: Option<File>) -> Self {
         Self {
             scenario,
             plan: Plan::new(scenario, settings.length),
@@ -165,6 +178,8 @@ impl World {
             truth: Arc::new(Truth::new(processes.len())),
             processes,
             tally: Tally::default(),
+            journal,
+            left: Mutex::new(None),
             writing: RwLock::new(()),
             callers_end: AtomicBool::new(false),
             writers_end: AtomicBool::new(false),
@@ -197,7 +212,7 @@ impl World {
     /// Reads an item. `ran_us` gets how long the loader ran, if this call started it.
     pub(super) async fn read(
         &self,
-        process: usize,
+        process: &Process,
         item: u32,
         ran_us: Arc<AtomicU32>,
     ) -> Result<Outcome<Arc<Reading>>, LoadError<io::Error>> {
@@ -214,7 +229,7 @@ impl World {
             }
             Ok(Reading::new(item, version))
         };
-        let read = self.processes[process].region(item).get_or_load(&item, loader);
+        let read = process.region(item).get_or_load(&item, loader);
         read.tag(tag(item / GROUP)).outcome().await
     }
 }
