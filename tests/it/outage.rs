@@ -123,3 +123,12 @@ async fn a_cut_of_the_bus_empties_the_near_tier() {
     server.kill();
     until("the near tier is empty", || async { cache.near().get::<_, u32>("k").await.is_none() }).await;
 }
+
+/// Its entries carry the namespace's generation, and other processes remove what they share.
+#[tokio::test]
+async fn a_cache_does_not_copy_what_an_outage_left() {
+    let builder = Cache::builder().redis("redis://127.0.0.1:1").fallback(|fallback| fallback.copy_back(10, 1 << 20));
+    let error = builder.build().await.expect_err("it is unsafe");
+    assert_eq!(error.kind(), larder::ErrorKind::Config);
+    assert!(error.to_string().contains("`copy_back`"), "{error}");
+}

@@ -152,7 +152,7 @@ impl FallbackBackend {
         if error.is_some() {
             count(&shared.counters.hidden);
         }
-        shared.store_local(item, epoch).await.pop().unwrap_or_else(|| Err(away_error("set_many", &item.key)))
+        shared.store_local(item, epoch).await
     }
 
     /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes

@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) max_calls: usize,
     pub(crate) outage_ttl: Duration,
     pub(crate) local_counters: bool,
+    pub(crate) copy_back: Option<Bounds>,
     pub(crate) announce: Option<Announce>,
 }
 
@@ -66,6 +67,7 @@ impl FallbackBuilder {
             max_calls: 1024,
             outage_ttl: Duration::from_secs(60),
             local_counters: false,
+            copy_back: None,
             announce: None,
         };
         Self {
@@ -139,6 +141,21 @@ impl FallbackBuilder {
     /// process then has its own, and they end with the outage.
     pub fn local_counters(mut self, local: bool) -> Self {
         self.settings.local_counters = local;
+        self
+    }
+
+    /// Copies what the secondary took in to the primary when that is back, up to so many values (at least 1) and bytes of them
+    /// (at least 1,024), by default nothing. For a store that **this fallback alone** writes to and removes from: if another
+    /// process removes a key while this one is cut off, nothing tells this one of it, and the copy would bring the old value
+    /// back. Where others are told of removals ([`announce`](Self::announce)), where values carry a
+    /// [`generation`](Self::generation), which those of an outage cannot know, and with
+    /// [`local_counters`](Self::local_counters) it is refused. That is why a cache of the `larder` crate cannot have it.
+    ///
+    /// Copied are values that were written or filled in during the outage and not removed since, with what they have left of
+    /// their lives (`outage_ttl` at most), where the primary holds nothing, after the journal was replayed. It takes no longer than
+    /// one call's deadline; what is left then is dropped. After [`force_closed`](FallbackBackend::force_closed) nothing is copied.
+    pub fn copy_back(mut self, values: usize, bytes: usize) -> Self {
+        self.settings.copy_back = Some(Bounds { keys: values, bytes });
         self
     }
 
@@ -251,7 +268,26 @@ impl FallbackBuilder {
             let message = format!("is {}; give at least 1,024, so that a key of any length fits", self.journal.bytes);
             return Err(Error::config("journal_bytes", message));
         }
+        self.check_copy_back()?;
         self.breaker.check()
+    }
+
+    fn check_copy_back(&self) -> Result<()> {
+        let Some(Bounds { keys, bytes }) = self.settings.copy_back else { return Ok(()) };
+        if keys == 0 || bytes < 1024 {
+            let message = format!("is {keys} values of {bytes} bytes; give at least 1 and 1,024, or leave it out");
+            return Err(Error::config("copy_back", message));
+        }
+        let other = if self.settings.announce.is_some() {
+            "`announce`: other processes may have changed what is copied"
+        } else if self.generation.is_some() {
+            "`generation`: values of an outage do not carry that of the primary"
+        } else if self.settings.local_counters {
+            "`local_counters`: what they count is this process's own"
+        } else {
+            return Ok(());
+        };
+        Err(Error::config("copy_back", format!("cannot go together with {other}; leave one of them out")))
     }
 }
 

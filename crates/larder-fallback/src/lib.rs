@@ -12,7 +12,8 @@
 //!   are told ([`FallbackBuilder::announce`]). Those that found no room, and those that an earlier process took with it, are
 //!   covered by removing the generation ([`FallbackBuilder::generation`]) before any key is read.
 //! - **An outage leaves nothing behind.** What the secondary took in counts only as long as its key has been away without
-//!   a break. It is dropped, not copied, and lives for at most `outage_ttl` anyway.
+//!   a break. It is dropped, not copied, unless [`FallbackBuilder::copy_back`] asks for it, and lives for at most `outage_ttl`
+//!   anyway.
 //! - **One probe.** It is a PING of ours in a task of its own, never a user's call, so nobody can drop it half-way.
 //! - **Nothing multiplies.** Calls beyond [`FallbackBuilder::max_calls`] are not sent, and the journal, its file and the
 //!   secondary are bounded.
@@ -42,6 +43,7 @@ mod breaker;
 mod builder;
 mod bus;
 mod call;
+mod copy_back;
 mod deferred;
 mod journal;
 mod journal_file;

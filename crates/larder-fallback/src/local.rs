@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// Stores in the secondary what the primary did not take.
-    pub(crate) async fn store_local(&self, item: &SetItem, epoch: u64) -> Each<larder_core::SetOutcome> {
+    pub(crate) async fn store_local(self: &Arc<Self>, item: &SetItem, epoch: u64) -> Result<larder_core::SetOutcome> {
         let key = self.local_key(epoch, &item.key);
         let life = match item.options.ttl {
             Ttl::For(life) => self.bounded(life),
@@ -81,7 +81,11 @@ impl Shared {
             _ => self.settings.outage_ttl,
         };
         let local = SetItem::new(key, item.value.clone(), item.options.ttl(life));
-        self.secondary.set_many(&[local]).await
+        let take = async {
+            let answer = self.secondary.set_many(std::slice::from_ref(&local)).await.pop();
+            answer.unwrap_or_else(|| Err(away_error("set_many", &item.key)))
+        };
+        self.keeping(item, epoch, take).await
     }
 
     pub(crate) fn bounded_expiry(&self, expiry: Expiry) -> Expiry {

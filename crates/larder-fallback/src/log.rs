@@ -95,6 +95,10 @@ pub(crate) fn generation_removed(backend: &str) {
     );
 }
 
+pub(crate) fn copied(backend: &str, copied: u64, kept: usize) {
+    tracing::info!(target: "larder", backend, copied, kept, "values of the outage were copied to the backend");
+}
+
 pub(crate) fn journal_found(path: &str, keys: usize, is_complete: bool, is_covered: bool) {
     let consequence = match (is_complete, is_covered) {
         (true, _) => "they are removed before they are read",

@@ -83,7 +83,11 @@ impl Atomic for FallbackBackend {
                 if error.is_some() {
                     count(&self.shared.counters.hidden);
                 }
-                local.get_or_set(&self.shared.local_key(epoch, key), value, self.shared.bounded(ttl)).await
+                let found = local.get_or_set(&self.shared.local_key(epoch, key), value, self.shared.bounded(ttl)).await;
+                if !matches!(found, Ok(Some(_))) {
+                    self.shared.not_kept(key);
+                }
+                found
             }
         }
     }
@@ -127,6 +131,7 @@ impl Atomic for FallbackBackend {
                     && let Some(atomic) = self.shared.secondary.as_atomic()
                     && atomic.compare_and_delete(&local, expected).await?
                 {
+                    self.shared.not_kept(key);
                     return Ok(true);
                 }
                 !self.shared.remember(key)
@@ -137,14 +142,20 @@ impl Atomic for FallbackBackend {
 }
 
 impl Shared {
-    async fn compare_and_store_local(&self, item: &SetItem, expected: &Expected, epoch: u64) -> Result<SetOutcome> {
+    async fn compare_and_store_local(
+        self: &Arc<Self>,
+        item: &SetItem,
+        expected: &Expected,
+        epoch: u64,
+    ) -> Result<SetOutcome> {
         let local = self.local_atomic("compare_and_set")?;
         let life = match item.options.ttl {
             larder_core::Ttl::For(life) => self.bounded(life),
             _ => self.settings.outage_ttl,
         };
         let key = self.local_key(epoch, &item.key);
-        local.compare_and_set(&key, expected, item.value.clone(), item.options.ttl(life)).await
+        let take = local.compare_and_set(&key, expected, item.value.clone(), item.options.ttl(life));
+        self.keeping(item, epoch, take).await
     }
 }
 

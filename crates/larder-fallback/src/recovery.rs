@@ -3,7 +3,7 @@
 //! It runs while there is something to do, and holds no strong reference while it waits, so that a dropped fallback ends it.
 //! If its runtime goes away, the next call starts it in its own.
 //!
-//! The order of closing: PING; the generation, if the journal was overflown; remembered removals; then, under the lock that appending takes, the breaker closes and the
+//! The order of closing: PING; the generation, if the journal was overflown; remembered removals; what is to be copied; then, under the lock that appending takes, the breaker closes and the
 //! secondary's epoch moves on. Removals that are remembered meanwhile are replayed in further rounds; those that are left
 //! keep their keys away from the primary after the breaker has closed.
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Keys that are removed in one call.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// Rounds of replay before the breaker closes with what is left.
 const ROUNDS: u32 = 8;
@@ -151,6 +151,9 @@ impl Shared {
             let to = self.change(None, |gate| gate.journal.latest());
             self.remove_generation().await?;
             self.replay(from, to).await?;
+            if round == 1 {
+                self.copy_back().await;
+            }
             let closed = self.change(None, |gate| {
                 let done = gate.journal.latest() == to || round == ROUNDS;
                 done && gate.breaker.probe_succeeded()

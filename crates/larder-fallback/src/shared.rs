@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     Breaker, BreakerState, FallbackStats, FileState, Ticket,
     builder::Settings,
+    copy_back::Kept,
     journal::Journal,
     journal_file::JournalFile,
     log, recovery,
@@ -34,6 +35,7 @@ use crate::{
 pub(crate) struct Gate {
     pub(crate) breaker: Breaker,
     pub(crate) journal: Journal,
+    pub(crate) kept: Kept,
     pub(crate) epoch: u64,
     /// Whether earlier epochs may still take up room in the secondary.
     pub(crate) unpurged: bool,
@@ -61,6 +63,7 @@ impl Gate {
     pub(crate) fn next_epoch(&mut self) {
         if self.used {
             self.epoch += 1;
+            self.kept.clear();
             self.used = false;
             self.unpurged = true;
         }
@@ -129,6 +132,7 @@ impl Shared {
         let gate = Gate {
             breaker,
             journal,
+            kept: Kept::new(settings.copy_back),
             epoch: 0,
             unpurged: false,
             used: false,
@@ -239,7 +243,10 @@ impl Shared {
 
     /// Remembers that a key must be removed from the primary; `false` if there is no room.
     pub(crate) fn remember(self: &Arc<Self>, key: &Key) -> bool {
-        self.change(None, |gate| gate.journal.append(key))
+        self.change(None, |gate| {
+            gate.kept.forget(key);
+            gate.journal.append(key)
+        })
     }
 
     /// The next probe is due now.
@@ -286,6 +293,7 @@ impl Shared {
             journal_bytes: gate.journal.bytes(),
             overflown: gate.journal.is_overflown(),
             replayed: read(&self.counters.replayed),
+            copied: read(&self.counters.copied),
             lost: gate.journal.lost(),
             generations_removed: read(&self.counters.generations_removed),
             file: self

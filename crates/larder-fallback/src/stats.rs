@@ -107,6 +107,8 @@ pub struct FallbackStats {
     pub overflown: bool,
     /// Remembered removals that were carried out.
     pub replayed: u64,
+    /// Values that were copied to the primary when it was back: see [`copy_back`](crate::FallbackBuilder::copy_back).
+    pub copied: u64,
     /// Removals that found no room in the journal. Where there is a generation its removal covers them.
     pub lost: u64,
     /// Times the generation was removed in place of removals that were not remembered.
@@ -129,6 +131,7 @@ pub(crate) struct Counters {
     pub(crate) opened: AtomicU64,
     pub(crate) probes: AtomicU64,
     pub(crate) replayed: AtomicU64,
+    pub(crate) copied: AtomicU64,
     pub(crate) generations_removed: AtomicU64,
 }
 
@@ -146,7 +149,11 @@ impl Counters {
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 pub(crate) fn read(counter: &AtomicU64) -> u64 {

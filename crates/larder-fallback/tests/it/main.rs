@@ -3,6 +3,7 @@
 mod breaker;
 mod cancelled;
 mod conformance;
+mod copy_back;
 mod faults;
 mod journal;
 mod journal_file;
