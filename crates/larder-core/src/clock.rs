@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::Future,
     ops::{Add, Sub},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -135,15 +135,29 @@ impl dyn Timer {
     pub async fn within<T>(&self, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
         let mut call = pin!(call);
         // What needs no waiting needs no timer either.
-        if let Poll::Ready(answer) = futures_util::poll!(call.as_mut()) {
-            return Some(answer);
+        match futures_util::poll!(call.as_mut()) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => self.wait(self.now_precise(), limit, call).await,
         }
+    }
+
+    /// As [`within`](Self::within), for who knows when the call began. A beginning that lies some milliseconds too early, as by
+    /// [`now`](Clock::now), makes it a little more patient.
+    pub async fn within_since<T>(&self, began: Tick, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = pin!(call);
+        match futures_util::poll!(call.as_mut()) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => self.wait(began, limit, call).await,
+        }
+    }
+
+    async fn wait<T>(&self, began: Tick, limit: Duration, mut call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut deadline = began + limit;
         for _ in 0..=GRANTS {
-            let deadline = self.now_precise() + limit;
-            match select(call.as_mut(), self.sleep_until(deadline)).await {
+            match select(call.as_mut(), self.sleep(limit)).await {
                 Either::Left((answer, _)) => return Some(answer),
                 Either::Right(_) if self.lateness(deadline) < PUNCTUAL.max(limit / 4) => return None,
-                Either::Right(_) => {}
+                Either::Right(_) => deadline = self.now_precise() + limit,
             }
         }
         None
@@ -212,13 +226,19 @@ impl Clock for SystemClock {
     }
 }
 
+/// A year: far enough, and within what the runtime's timer accepts.
+#[cfg(feature = "tokio")]
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 #[cfg(feature = "tokio")]
 impl Timer for SystemClock {
     fn sleep_until(&self, deadline: Tick) -> BoxFuture<'static, ()> {
-        /// A year: far enough, and within what the runtime's timer accepts.
-        const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-        let wait = deadline.since(self.now_precise()).min(LONGEST);
-        Box::pin(tokio::time::sleep(wait))
+        self.sleep(deadline.since(self.now_precise()))
+    }
+
+    /// Without a look at the clock: the runtime takes one of its own.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration.min(LONGEST)))
     }
 
     fn lateness(&self, deadline: Tick) -> Duration {
