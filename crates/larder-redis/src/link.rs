@@ -81,6 +81,8 @@ impl Link {
         let mut connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
         let introduction = introduce(&mut connection, &config.client_name, node.manager().clock()).await?;
         ask(&mut connection, first).await?;
+        // It answers again: what follows need not wait for the next attempt to be due.
+        node.is_back();
         let link = Self {
             servers: Arc::clone(servers),
             node: Arc::clone(node),

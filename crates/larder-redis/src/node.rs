@@ -131,6 +131,11 @@ impl Node {
         self.slots.iter().for_each(|slot| slot.renounce());
     }
 
+    /// The server was met on another connection: attempts to connect need not wait any longer.
+    pub(crate) fn is_back(&self) {
+        self.slots.iter().for_each(|slot| slot.gate.open());
+    }
+
     /// Measures the server's clock and renews the records on it, where that is due and the server is used.
     pub(crate) async fn measure(&self) {
         let Some(socket) = self.slots.iter().find_map(|slot| slot.in_use(IN_USE)) else { return };

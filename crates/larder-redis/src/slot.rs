@@ -27,9 +27,10 @@ use crate::{
     vetting::{Sending, Vetting},
 };
 
-/// The first and the longest wait between attempts to connect, before jitter, which at most doubles them.
+/// The first and the longest wait between attempts to connect, before jitter, which at most doubles them. Not longer, so that
+/// the attempts of a bus find a server within half a second of its return; callers do not multiply them.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -297,7 +298,7 @@ impl Gate {
     }
 
     /// The next attempt is due now.
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         let mut state = self.state.lock();
         state.closed = None;
         state.waits = waits();
