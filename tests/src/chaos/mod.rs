@@ -54,6 +54,8 @@ pub struct Settings {
     pub change: Duration,
     /// How long a read waits for Redis. 50 ms is what an application gets that sets nothing.
     pub remote_deadline: Duration,
+    /// Whether the resident memory of the program must stay within its bound: not where other tests run in it too.
+    pub is_alone: bool,
     /// What is broken on purpose.
     pub sabotage: Sabotage,
 }
@@ -63,7 +65,7 @@ impl Settings {
     #[must_use]
     pub fn long(seed: u64, length: Duration, remote_deadline: Duration) -> Self {
         let (think, change) = (Duration::from_millis(10), Duration::from_millis(10));
-        Self { seed, length, think, change, remote_deadline, sabotage: Sabotage::Nothing }
+        Self { seed, length, think, change, remote_deadline, is_alone: true, sabotage: Sabotage::Nothing }
     }
 
     /// A few seconds, with a load and a deadline that leave a busy machine room for other tests beside it: where every
@@ -72,7 +74,7 @@ impl Settings {
     pub fn short(seed: u64) -> Self {
         let (think, change) = (Duration::from_millis(40), Duration::from_millis(20));
         let (length, remote_deadline) = (Duration::from_secs(4), Duration::from_millis(400));
-        Self { seed, length, think, change, remote_deadline, sabotage: Sabotage::Nothing }
+        Self { seed, length, think, change, remote_deadline, is_alone: false, sabotage: Sabotage::Nothing }
     }
 }
 

@@ -6,10 +6,11 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use super::{
-    FullDisk, Latencies, Quantiles, Scenario, WrongValue,
+    FullDisk, Latencies, Quantiles, Sample, Scenario, WrongValue,
     audit::Lost,
     fault::Times,
-    world::{FALLBACK_BYTES, World, lock, near_bytes},
+    watch::Peaks,
+    world::{FALLBACK_BYTES, JOURNAL_BYTES, World, lock, near_bytes},
 };
 
 /// How long the breaker may take to open where a server is gone at one stroke, and how long it may take until Redis is used
@@ -19,6 +20,10 @@ pub(super) const RECOVERED: Duration = Duration::from_secs(1);
 
 /// By how much a read of an absent key may exceed its loader while the breaker is open.
 pub(super) const LOAD_RATIO: f64 = 1.1;
+
+/// What a program may need beside what its caches may hold and the notes about the calls: tasks, buffers of sockets, what an
+/// allocator does not give back.
+const SLACK: u64 = 64 << 20;
 
 /// How many lost invalidations are described.
 const MOST_DESCRIBED: usize = 20;
@@ -32,7 +37,7 @@ pub(super) struct Course {
     pub(super) lost: Vec<Lost>,
     pub(super) disk: Option<FullDisk>,
     pub(super) resident_before: u64,
-    pub(super) machine: (u64, u64),
+    pub(super) machine: [u64; 3],
 }
 
 /// The most that was needed in memory.
@@ -46,8 +51,47 @@ pub struct Memory {
     pub fallback_bytes: u64,
     /// What that may hold.
     pub fallback_bound: u64,
-    /// By how much the resident memory of the whole program grew, its own notes about the calls included.
-    pub resident_growth: u64,
+    /// In the journal.
+    pub journal_bytes: u64,
+    /// What that may hold.
+    pub journal_bound: u64,
+    /// Resident memory of the whole program when its caches were warm, its own notes about the calls included.
+    pub resident_before: u64,
+    /// The most that it was while Redis was away.
+    pub resident_in_fault: u64,
+    /// The most that it was in the whole run.
+    pub resident_peak: u64,
+    /// What it may be: what it was before, what caches may hold, what is noted of the calls, and [`SLACK`].
+    pub resident_bound: u64,
+}
+
+impl Memory {
+    fn new(world: &World, peaks: Peaks, course: &Course) -> Self {
+        let (near_bound, journal_bound) = (near_bytes(world.scenario), JOURNAL_BYTES as u64);
+        let [resident_peak, resident_in_fault, _] = course.machine;
+        let caches = world.processes.len() as u64 * (near_bound + FALLBACK_BYTES + journal_bound);
+        // The notes of each caller have room for twice as many at most.
+        let notes = world.tally.calls.load(Ordering::Relaxed) * 2 * size_of::<Sample>() as u64;
+        Self {
+            near_bytes: peaks.near_bytes,
+            near_bound,
+            fallback_bytes: peaks.fallback_bytes,
+            fallback_bound: FALLBACK_BYTES,
+            journal_bytes: peaks.journal_bytes,
+            journal_bound,
+            resident_before: course.resident_before,
+            resident_in_fault,
+            resident_peak,
+            resident_bound: course.resident_before + caches + notes + SLACK,
+        }
+    }
+
+    fn holds(&self, is_alone: bool) -> bool {
+        self.near_bytes <= self.near_bound
+            && self.fallback_bytes <= self.fallback_bound
+            && self.journal_bytes <= self.journal_bound
+            && (!is_alone || self.resident_peak <= self.resident_bound)
+    }
 }
 
 /// What does not hold though it must.
@@ -64,7 +108,7 @@ pub enum Problem {
     NotRecovered,
     /// A breaker was not closed, a journal not empty or a bus not trusted within 30 s of the end.
     NotSettled,
-    /// The near tier or the fallback held more than it may.
+    /// The near tier, the fallback, the journal or the whole program held more than it may.
     Memory,
     /// A full disk under the journal's file was not said in health, figures and log, or a successor took the file for complete.
     FullDisk,
@@ -128,8 +172,8 @@ impl ScenarioReport {
         let Times { began, ended } = course.times;
         let recovered = course.recovered.unwrap_or(ended);
         let detected = course.detected();
-        let peaks: Vec<_> = world.processes.iter().map(|process| process.watched.peaks()).collect();
-        let (resident, tasks_peak) = course.machine;
+        let peaks = world.processes.iter().map(|process| process.watched.peaks()).fold(Peaks::default(), Peaks::max);
+        let tasks_peak = course.machine[2];
         let mut report = Self {
             scenario: world.scenario,
             fault_ms: millis(ended - began),
@@ -148,14 +192,8 @@ impl ScenarioReport {
             recover_ms: course.recovered.map(|at| millis(at.saturating_sub(ended))),
             opened: course.open.len(),
             load_ratio: latencies.load_ratio(&course.open),
-            memory: Memory {
-                near_bytes: peaks.iter().map(|(near, ..)| *near).max().unwrap_or(0),
-                near_bound: near_bytes(world.scenario),
-                fallback_bytes: peaks.iter().map(|(_, fallback, _)| *fallback).max().unwrap_or(0),
-                fallback_bound: FALLBACK_BYTES,
-                resident_growth: resident.saturating_sub(course.resident_before),
-            },
-            journal_peak: peaks.iter().map(|(.., journal)| *journal).max().unwrap_or(0),
+            memory: Memory::new(world, peaks, course),
+            journal_peak: peaks.journal,
             disk: course.disk,
             tasks_peak,
             marks_ms: [Some(began), detected.map(|after| began + after), Some(ended), course.recovered]
@@ -163,20 +201,19 @@ impl ScenarioReport {
             problems: Vec::new(),
             slow: Vec::new(),
         };
-        report.problems = report.check(course);
+        report.problems = report.check(course, world.settings.is_alone);
         report.slow = report.check_speed(course);
         report
     }
 
-    fn check(&self, course: &Course) -> Vec<Problem> {
-        let Memory { near_bytes, near_bound, fallback_bytes, fallback_bound, .. } = self.memory;
+    fn check(&self, course: &Course, is_alone: bool) -> Vec<Problem> {
         let checks = [
             (!self.errors.is_empty(), Problem::Errors),
             (self.wrong > 0, Problem::WrongValues),
             (self.lost > 0, Problem::LostInvalidations),
             (course.recovered.is_none(), Problem::NotRecovered),
             (!course.settled, Problem::NotSettled),
-            (near_bytes > near_bound || fallback_bytes > fallback_bound, Problem::Memory),
+            (!self.memory.holds(is_alone), Problem::Memory),
             (self.disk.is_some_and(|disk| !disk.holds()), Problem::FullDisk),
         ];
         checks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, problem)| problem).collect()
@@ -225,12 +262,16 @@ impl ScenarioReport {
             self.load_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
             format!("{} / {}", kib(self.memory.near_bytes), kib(self.memory.near_bound)),
             format!("{} / {}", kib(self.memory.fallback_bytes), kib(self.memory.fallback_bound)),
+            format!("{} / {}", kib(self.memory.journal_bytes), kib(self.memory.journal_bound)),
+            [self.memory.resident_before, self.memory.resident_in_fault, self.memory.resident_bound]
+                .map(|bytes| bytes.div_ceil(1 << 20).to_string())
+                .join(" / "),
         ]
     }
 }
 
 /// The heads of the table's columns.
-pub(super) const HEADER: [&str; 14] = [
+pub(super) const HEADER: [&str; 16] = [
     "scenario",
     "calls",
     "errors",
@@ -245,6 +286,8 @@ pub(super) const HEADER: [&str; 14] = [
     "load x",
     "near, KiB",
     "fallback, KiB",
+    "journal, KiB",
+    "resident, MiB",
 ];
 
 fn millis(duration: Duration) -> u64 {

@@ -26,7 +26,7 @@ use super::{
     servers::{PATIENCE, Servers},
     truth::ITEMS,
     watch::{Machine, resident_bytes, watch},
-    world::{Process, World, lock},
+    world::{FAULT, Process, World, lock},
     writer::write,
 };
 
@@ -110,7 +110,7 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
         bail!("the caches do not get warm: this machine answers too few calls within the deadline");
     }
     let resident_before = resident_bytes();
-    watchers.spawn(Arc::clone(&machine).watch());
+    watchers.spawn(Arc::clone(&machine).watch(Arc::clone(world)));
 
     world.begin("before");
     let processes = 0..world.processes.len();
@@ -123,7 +123,7 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
 
     // On a busy machine the breaker may be open already, for answers that came late.
     world.settle().await;
-    world.begin("fault");
+    world.begin(FAULT);
     let times = fault::inject(world, servers).await?;
     world.begin("after");
     let after = Instant::now() + world.plan.after;
@@ -133,6 +133,8 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
 
     world.writers_end.store(true, Ordering::Relaxed);
     try_join_all(writers).await?;
+    // What is noted of the calls is put together from here on.
+    let machine = machine.peaks();
     world.callers_end.store(true, Ordering::Relaxed);
     let mut samples = Vec::new();
     for calls in try_join_all(callers).await? {
@@ -142,7 +144,7 @@ async fn course(world: &Arc<World>, servers: &mut Servers) -> Result<(ScenarioRe
     let (settled, disk, lost) = last_look(world, servers).await?;
     watchers.shutdown().await;
     let latencies = Latencies::new(samples);
-    let course = Course { times, recovered, open, settled, lost, disk, resident_before, machine: machine.peaks() };
+    let course = Course { times, recovered, open, settled, lost, disk, resident_before, machine };
     Ok((ScenarioReport::new(world, &latencies, &course), latencies))
 }
 

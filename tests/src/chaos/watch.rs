@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::world::{World, lock};
+use super::world::{FAULT, World, lock};
 
 /// How often a cache is asked for its health. What is told of the breaker is no more exact than that.
 const LOOK: Duration = Duration::from_millis(10);
@@ -40,12 +40,34 @@ struct Seen {
     breaker: String,
     journal: usize,
     journal_peak: usize,
+    journal_bytes_peak: usize,
     /// When the cache was last asked and had nothing left to remove.
     drained_at: Option<Duration>,
     trusted_since: Option<Duration>,
     near_peak: u64,
     fallback_peak: u64,
     journal_file_failed: bool,
+}
+
+/// The most that a cache held: in the near tier, in the fallback, and in the journal.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peaks {
+    pub(super) near_bytes: u64,
+    pub(super) fallback_bytes: u64,
+    pub(super) journal_bytes: u64,
+    pub(super) journal: usize,
+}
+
+impl Peaks {
+    /// The most of each of two caches.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            near_bytes: self.near_bytes.max(other.near_bytes),
+            fallback_bytes: self.fallback_bytes.max(other.fallback_bytes),
+            journal_bytes: self.journal_bytes.max(other.journal_bytes),
+            journal: self.journal.max(other.journal),
+        }
+    }
 }
 
 impl Watched {
@@ -66,6 +88,7 @@ impl Watched {
         seen.trusted_since = if remote.bus_trusted { seen.trusted_since.or(Some(now)) } else { None };
         seen.fallback_peak = seen.fallback_peak.max(remote.fallback_bytes);
         seen.journal_peak = seen.journal_peak.max(remote.journal);
+        seen.journal_bytes_peak = seen.journal_bytes_peak.max(remote.journal_bytes);
         seen.journal = remote.journal;
         seen.journal_file_failed |= remote.journal_file == "failing";
         seen.breaker = remote.breaker;
@@ -99,10 +122,14 @@ impl Watched {
         lock(&self.seen).journal_file_failed
     }
 
-    /// The most bytes in the near tier and in the fallback, and the most removals in the journal.
-    pub(super) fn peaks(&self) -> (u64, u64, usize) {
+    pub(super) fn peaks(&self) -> Peaks {
         let seen = lock(&self.seen);
-        (seen.near_peak, seen.fallback_peak, seen.journal_peak)
+        Peaks {
+            near_bytes: seen.near_peak,
+            fallback_bytes: seen.fallback_peak,
+            journal_bytes: seen.journal_bytes_peak as u64,
+            journal: seen.journal_peak,
+        }
     }
 }
 
@@ -133,23 +160,29 @@ pub(super) async fn watch(world: Arc<World>, process: usize) {
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     resident_bytes: AtomicU64,
+    /// The same while Redis is away.
+    in_fault: AtomicU64,
     tasks: AtomicU64,
 }
 
 impl Machine {
-    pub(super) async fn watch(self: Arc<Self>) {
+    pub(super) async fn watch(self: Arc<Self>, world: Arc<World>) {
         let mut ticks = interval(LOOK * 5);
         loop {
             ticks.tick().await;
-            self.resident_bytes.fetch_max(resident_bytes(), Ordering::Relaxed);
+            let resident = resident_bytes();
+            self.resident_bytes.fetch_max(resident, Ordering::Relaxed);
+            if *lock(&world.part) == FAULT {
+                self.in_fault.fetch_max(resident, Ordering::Relaxed);
+            }
             let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
             self.tasks.fetch_max(tasks as u64, Ordering::Relaxed);
         }
     }
 
-    /// Resident bytes and tasks.
-    pub(super) fn peaks(&self) -> (u64, u64) {
-        (self.resident_bytes.load(Ordering::Relaxed), self.tasks.load(Ordering::Relaxed))
+    /// Resident bytes in all and during the fault, and tasks.
+    pub(super) fn peaks(&self) -> [u64; 3] {
+        [&self.resident_bytes, &self.in_fault, &self.tasks].map(|peak| peak.load(Ordering::Relaxed))
     }
 }
 

@@ -36,8 +36,14 @@ const LOAD: Duration = Duration::from_millis(5);
 const NEAR_BYTES: u64 = 384 << 10;
 pub(super) const FALLBACK_BYTES: u64 = 384 << 10;
 
+/// What a journal may hold: more than all items and all tags.
+pub(super) const JOURNAL_BYTES: usize = 512 << 10;
+
 /// How long what was loaded without Redis is served where there are two processes: short enough to be waited for.
 pub(super) const OUTAGE_TTL: Duration = Duration::from_secs(5);
+
+/// What a run is at while Redis is away.
+pub(super) const FAULT: &str = "fault";
 
 /// How many wrong values are described.
 const MOST_DESCRIBED: usize = 20;
@@ -86,10 +92,14 @@ impl Process {
         let strategy = if scenario.processes() > 1 { strategy.outage_ttl(OUTAGE_TTL) } else { strategy };
         let builder = Cache::builder().namespace("chaos").strategy(strategy.clone()).seed(settings.seed);
         let near_bytes = near_bytes(scenario);
-        let builder = match journal.map(File::path) {
-            Some(path) => builder.fallback(move |fallback| fallback.journal_file(&path, Fsync::Always)),
-            None => builder,
-        };
+        let journal = journal.map(File::path);
+        let builder = builder.fallback(move |fallback| {
+            let fallback = fallback.journal_bytes(JOURNAL_BYTES);
+            match &journal {
+                Some(path) => fallback.journal_file(path, Fsync::Always),
+                None => fallback,
+            }
+        });
         let cache = builder.near_bytes(near_bytes).fallback_bytes(FALLBACK_BYTES).redis(url).build().await?;
         Self::of(cache, proxy, strategy)
     }
