@@ -141,7 +141,7 @@ impl dyn Timer {
         }
     }
 
-    /// As [`within`](Self::within), for who knows when the call began. A beginning that lies some milliseconds too early, as by
+    /// As `within`, for who knows when the call began. A beginning that lies some milliseconds too early, as by
     /// [`now`](Clock::now), makes it a little more patient.
     pub async fn within_since<T>(&self, began: Tick, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
         let mut call = pin!(call);

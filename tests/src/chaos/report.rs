@@ -61,7 +61,7 @@ pub struct Memory {
     pub resident_in_fault: u64,
     /// The most that it was in the whole run.
     pub resident_peak: u64,
-    /// What it may be: what it was before, what caches may hold, what is noted of the calls, and [`SLACK`].
+    /// What it may be: what it was before, what caches may hold, what is noted of the calls, and 64 MiB.
     pub resident_bound: u64,
 }
 
