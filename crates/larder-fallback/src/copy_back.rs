@@ -17,13 +17,7 @@ use std::{
 
 use larder_core::{GetOptions, Key, SetItem, SetOptions, SetOutcome};
 
-use crate::{
-    journal::Bounds,
-    log,
-    recovery::BATCH,
-    shared::{Gate, Shared},
-    stats::add,
-};
+use crate::{journal::Bounds, log, recovery::BATCH, shared::Shared, stats::add};
 
 /// The keys whose values may be copied; none where that was not asked for.
 #[derive(Debug)]
@@ -71,18 +65,12 @@ impl Kept {
         self.bytes = 0;
     }
 
-    fn take(&mut self) -> Vec<Key> {
-        self.bytes = 0;
-        std::mem::take(&mut self.values).into_iter().filter(|(_, length)| *length > 0).map(|(key, _)| key).collect()
+    fn holds(&self, key: &Key) -> bool {
+        self.values.get(key).is_some_and(|length| *length > 0)
     }
-}
 
-impl Gate {
-    /// The keys to be copied, and the epoch that they have in the secondary. What the journal holds is left out.
-    fn take_kept(&mut self) -> (Vec<Key>, u64) {
-        let mut keys = self.kept.take();
-        keys.retain(|key| !self.journal.holds(key));
-        (keys, self.epoch)
+    fn keys(&self) -> Vec<Key> {
+        self.values.iter().filter(|(_, length)| **length > 0).map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -126,7 +114,7 @@ impl Shared {
         if self.settings.copy_back.is_none() {
             return;
         }
-        let (keys, epoch) = self.change(None, Gate::take_kept);
+        let (keys, epoch) = self.change(None, |gate| (gate.kept.keys(), gate.epoch));
         let until = self.timer.now_precise() + self.settings.deadline;
         let mut copied = 0;
         for batch in keys.chunks(BATCH) {
@@ -134,7 +122,11 @@ impl Shared {
             if left.is_zero() {
                 break;
             }
-            let items = self.found_locally(batch, epoch).await;
+            let mut items = self.found_locally(batch, epoch).await;
+            // What was removed meanwhile, or made room for a token, may not be what was found.
+            self.change(None, |gate| {
+                items.retain(|item| gate.kept.holds(&item.key) && !gate.journal.holds(&item.key));
+            });
             let call = self.primary.set_many(&items);
             let Ok(answers) = self.timely("set_many", left, call).await else {
                 for item in &items {
@@ -190,7 +182,7 @@ mod tests {
         kept.begin(&Key::new("a"));
         kept.forget(&Key::new("a"));
         kept.finish(&Key::new("a"), 1);
-        assert_eq!((kept.take(), kept.bytes), (Vec::new(), 0));
+        assert_eq!((kept.keys(), kept.bytes), (Vec::new(), 0));
     }
 
     #[test]
@@ -202,7 +194,7 @@ mod tests {
         assert_eq!(kept.bytes, 6);
         take(&mut kept, "c", 4);
         take(&mut kept, "d", 0);
-        let mut keys = kept.take();
+        let mut keys = kept.keys();
         keys.sort();
         assert_eq!(keys, [Key::new("a"), Key::new("c")]);
     }
