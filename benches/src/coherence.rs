@@ -61,7 +61,7 @@ pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
 /// before, so that neither finds the cores asleep.
 fn arrivals(runtime: &Runtime, server: &RedisServer, effort: Effort) -> Result<Vec<Row>> {
     let cache = runtime.block_on(process::cache(&server.url()))?;
-    let raw = runtime.block_on(redis::Client::open(server.url())?.get_multiplexed_async_connection())?;
+    let raw = runtime.block_on(process::raw(&server.url()))?;
     let mut listener = Partner::start(Role::Listener, &server.url())?;
     let invalidated = |listener: &mut Partner| {
         listener.ask("hold")?;
@@ -116,15 +116,15 @@ fn until(began: SystemTime, nanos: &str) -> Result<f64> {
     Ok(took.as_secs_f64() * 1e6)
 }
 
-/// Near hits of entries with three tags beside such without: the draw of the near tier's measurements. One tag is that of all
-/// entries, one of a hundredth, and one of the entry alone.
+/// Near hits of entries with three tags beside such without: the draw of the near tier's measurements. The tags are shared by all
+/// entries, by a hundred, and by ten.
 fn tagged(runtime: &Runtime, cache: &Cache, reads: &Reads, what: &str, effort: Effort) -> Result<Row> {
     let paths = |kind: &str| -> Vec<String> { (0..KEYS).map(|id| format!("{kind}:{id}")).collect() };
     let (plain, three) = (paths("plain"), paths("three"));
     runtime.block_on(async {
         for (id, (plain, three)) in (0..KEYS).zip(plain.iter().zip(&three)) {
             let entry =
-                cache.set(three, id).tag("all").tag(format!("group:{}", id % 100)).tag(format!("document:{id}"));
+                cache.set(three, id).tag("all").tag(format!("group:{}", id % 100)).tag(format!("user:{}", id % 1000));
             ensure!(cache.set(plain, id).await && entry.await, "an entry was not stored");
         }
         Ok(())

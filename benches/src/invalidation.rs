@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use larder::{Cache, ManualClock, Status};
 use larder_redis::{RedisBackend, RedisConfig};
 use larder_testing::RedisServer;
-use redis::{AsyncCommands, Commands};
+use redis::{AsyncCommands, Commands, aio::MultiplexedConnection};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -36,7 +36,7 @@ const FEW: usize = 2000;
 const A_ROUND: usize = 20;
 
 /// Keys that one script writes.
-const A_SCRIPT: usize = 20_000;
+const A_SCRIPT: usize = 10_000;
 
 /// The prober's pause between two of its questions.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -93,7 +93,7 @@ impl Tagged {
         for number in 0..TAGS {
             cache.try_set(entry(number), number as u64).tag(tag(number)).await?;
         }
-        let mut raw = redis::Client::open(server.url())?.get_multiplexed_async_connection().await?;
+        let mut raw = process::raw(&server.url()).await?;
         let names: Vec<String> = (0..TAGS).map(|number| format!("bench:{}", entry(number))).collect();
         let templates: Vec<Vec<u8>> = raw.mget(names).await?;
         fill(&mut raw, "bench:entry:", TAGS..keys, &templates).await?;
@@ -176,7 +176,7 @@ fn calls(statistics: &str) -> Result<u64> {
 
 /// Writes copies of entries under `prefix` and a number, the templates in turn. The server does it, by a script.
 async fn fill(
-    raw: &mut redis::aio::MultiplexedConnection,
+    raw: &mut MultiplexedConnection,
     prefix: &str,
     numbers: std::ops::Range<usize>,
     templates: &[Vec<u8>],
@@ -271,7 +271,7 @@ impl Swept<'_> {
         self.runtime.block_on(async {
             let cache = process::cache(&self.server.url()).await?;
             cache.try_set("template", 1_u64).await?;
-            let mut raw = redis::Client::open(self.server.url())?.get_multiplexed_async_connection().await?;
+            let mut raw = process::raw(&self.server.url()).await?;
             raw.set::<_, _, ()>(PROBE, "p".repeat(100)).await?;
             Ok(raw.get("bench:template").await?)
         })
@@ -294,7 +294,7 @@ impl Swept<'_> {
 
     fn swept(&self, role: Role, sweeps: &RefCell<Vec<Sweep>>) -> Result<f64> {
         self.runtime.block_on(async {
-            let mut raw = redis::Client::open(self.server.url())?.get_multiplexed_async_connection().await?;
+            let mut raw = process::raw(&self.server.url()).await?;
             fill(&mut raw, PREFIX, 0..self.keys, std::slice::from_ref(&self.template)).await
         })?;
         let mut sweeper = Partner::start(role, &self.server.url())?;

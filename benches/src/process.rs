@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use larder::{Cache, Strategy};
 use larder_redis::{RedisBackend, RedisConfig};
+use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 use tokio::{
     runtime::Runtime,
     time::{sleep, timeout},
@@ -119,6 +120,13 @@ pub(crate) async fn cache(url: &str) -> Result<Cache> {
     let cache = builder.backend(Arc::new(RedisBackend::new(config)?)).build().await?;
     trusting(&cache).await?;
     Ok(cache)
+}
+
+/// A bare connection of the client library.
+pub(crate) async fn raw(url: &str) -> Result<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_connection_timeout(Some(PATIENCE));
+    Ok(redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
 /// A busy machine does not turn a hit into a miss, and nothing ends before the run does.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use larder::Status;
 use larder_core::SCAN_PAGE;
-use redis::{AsyncCommands, aio::MultiplexedConnection};
+use redis::AsyncCommands;
 
 use crate::{
     memory::kibibytes,
-    process::{cache, obey, runtime},
+    process::{cache, obey, raw, runtime},
 };
 
 /// What is swept, below the namespace and with it.
@@ -59,7 +59,8 @@ pub(crate) fn by_larder(url: &str) -> Result<()> {
 
 /// SCAN and UNLINK, with pages of the same size.
 pub(crate) fn by_hand(url: &str) -> Result<()> {
-    let (runtime, mut raw) = raw(url)?;
+    let runtime = runtime()?;
+    let mut raw = runtime.block_on(raw(url))?;
     obey(|_| {
         measured(|| {
             runtime.block_on(async {
@@ -83,7 +84,8 @@ pub(crate) fn by_hand(url: &str) -> Result<()> {
 
 /// Asks for one small value after another, for so many milliseconds.
 pub(crate) fn ask(url: &str) -> Result<()> {
-    let (runtime, mut raw) = raw(url)?;
+    let runtime = runtime()?;
+    let mut raw = runtime.block_on(raw(url))?;
     obey(|millis| {
         let until = Instant::now() + Duration::from_millis(millis.parse()?);
         runtime.block_on(async {
@@ -95,10 +97,4 @@ pub(crate) fn ask(url: &str) -> Result<()> {
             Ok(asked.to_string())
         })
     })
-}
-
-fn raw(url: &str) -> Result<(tokio::runtime::Runtime, MultiplexedConnection)> {
-    let runtime = runtime()?;
-    let raw = runtime.block_on(redis::Client::open(url)?.get_multiplexed_async_connection())?;
-    Ok((runtime, raw))
 }
