@@ -40,7 +40,7 @@ const ONE_COMMAND: Budget = Budget::FigureAtMost(1.0);
 
 pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
     let runtime = process::runtime()?;
-    let server = RedisServer::builder().option("save", "").option("appendonly", "no").try_start()?;
+    let server = process::server()?;
     eprintln!("invalidations on their way");
     let mut rows = arrivals(&runtime, &server, effort)?;
     eprintln!("near hits with tags");

@@ -17,7 +17,7 @@ pub(crate) struct Effort {
     pub(crate) batches: u32,
     /// How long each codec encodes, and decodes, a round.
     pub(crate) codec_time: Duration,
-    /// Keys of a server on which a tag is invalidated.
+    /// Entries of the larger of two servers on which tags are invalidated.
     pub(crate) tagged_keys: usize,
     /// Keys that a pattern removes, and how often.
     pub(crate) swept_keys: usize,

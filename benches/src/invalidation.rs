@@ -22,6 +22,7 @@ use crate::{
     contest::{Contestant, Series, compete, quantile},
     effort::Effort,
     process::{self, Partner, Role, patient},
+    report::grouped,
     row::{Budget, Row},
     sweeper::{PREFIX, PROBE, Sweep},
 };
@@ -54,18 +55,6 @@ pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn server() -> Result<RedisServer> {
-    Ok(RedisServer::builder().option("save", "").option("appendonly", "no").try_start()?)
-}
-
-fn thousands(number: usize) -> String {
-    if number >= 1_000_000 {
-        format!("{},{:03},{:03}", number / 1_000_000, number / 1000 % 1000, number % 1000)
-    } else {
-        format!("{},{:03}", number / 1000, number % 1000)
-    }
-}
-
 /// A server with so many entries over [`TAGS`] tags, and a cache on it.
 struct Tagged {
     name: String,
@@ -86,8 +75,8 @@ fn tag(number: usize) -> String {
 
 impl Tagged {
     async fn start(keys: usize) -> Result<Self> {
-        eprintln!("invalidation, filling {} keys", thousands(keys));
-        let server = server()?;
+        eprintln!("invalidation, filling {} keys", grouped(&keys.to_string()));
+        let server = process::server()?;
         let cache = process::cache(&server.url()).await?;
         // One entry of each tag as Larder writes it; all others are copies.
         for number in 0..TAGS {
@@ -99,7 +88,7 @@ impl Tagged {
         fill(&mut raw, "bench:entry:", TAGS..keys, &templates).await?;
         let held: usize = redis::cmd("DBSIZE").query_async(&mut raw).await?;
         ensure!(held >= keys, "the server holds {held} keys of {keys}");
-        let tagged = Self { name: format!("{} keys", thousands(keys)), cache, next: 0, server };
+        let tagged = Self { name: format!("{} keys", grouped(&keys.to_string())), cache, next: 0, server };
         tagged.check(keys).await?;
         Ok(tagged)
     }
@@ -200,12 +189,11 @@ fn tags(runtime: &Runtime, effort: Effort) -> Result<Vec<Row>> {
     let few = RefCell::new(runtime.block_on(Tagged::start(FEW))?);
     let many = RefCell::new(runtime.block_on(Tagged::start(effort.tagged_keys))?);
     eprintln!("invalidation by tag");
-    let contestant = |tagged: &'_ RefCell<Tagged>| tagged.borrow().name.clone();
-    let contestants = [&few, &many]
-        .map(|tagged| Contestant::new(contestant(tagged), || tagged.borrow_mut().time(runtime)))
-        .into_iter()
-        .collect();
-    let series = compete(effort.remote_rounds, contestants)?;
+    let contestants = [&few, &many].map(|tagged| {
+        let name = tagged.borrow().name.clone();
+        Contestant::new(name, || tagged.borrow_mut().time(runtime))
+    });
+    let series = compete(effort.remote_rounds, contestants.into())?;
     let [few_times, many_times] = series.as_slice() else { unreachable!("two were sent") };
     let name = format!("invalidation of one of {TAGS} tags, {}", many_times.name);
     let time = Row::compare(format!("{name}, time"), "us", many_times, few_times, SAME_TIME);
@@ -219,9 +207,8 @@ fn tags(runtime: &Runtime, effort: Effort) -> Result<Vec<Row>> {
 /// A pattern that matches every key of a server, and what another client of that server sees meanwhile.
 fn pattern(runtime: &Runtime, effort: Effort) -> Result<Vec<Row>> {
     let keys = effort.swept_keys;
-    let swept = Swept { runtime, server: server()?, template: Vec::new(), keys, time: effort.probe_time };
-    let swept = Swept { template: swept.template()?, ..swept };
-    eprintln!("invalidation by pattern, {} keys", thousands(keys));
+    let swept = Swept::start(runtime, effort)?;
+    eprintln!("invalidation by pattern, {} keys", grouped(&keys.to_string()));
     let (ours, raw) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let contestants = vec![
         Contestant::new("the server otherwise idle", || swept.left_alone()),
@@ -231,7 +218,7 @@ fn pattern(runtime: &Runtime, effort: Effort) -> Result<Vec<Row>> {
     ];
     let series = compete(effort.sweeps, contestants)?;
     let [idle, asker, by_hand, larder] = series.as_slice() else { unreachable!("four were sent") };
-    let name = format!("pattern over {} keys", thousands(keys));
+    let name = format!("pattern over {} keys", grouped(&keys.to_string()));
     let latency = |baseline: &Series, budget| {
         let name = format!("{name}, p99 of another client's GET meanwhile, beside {}", baseline.name);
         Row::compare(name, "us", larder, baseline, budget)
@@ -266,15 +253,17 @@ struct Swept<'a> {
     time: Duration,
 }
 
-impl Swept<'_> {
-    fn template(&self) -> Result<Vec<u8>> {
-        self.runtime.block_on(async {
-            let cache = process::cache(&self.server.url()).await?;
+impl<'a> Swept<'a> {
+    fn start(runtime: &'a Runtime, effort: Effort) -> Result<Self> {
+        let server = process::server()?;
+        let template = runtime.block_on(async {
+            let cache = process::cache(&server.url()).await?;
             cache.try_set("template", 1_u64).await?;
-            let mut raw = process::raw(&self.server.url()).await?;
+            let mut raw = process::raw(&server.url()).await?;
             raw.set::<_, _, ()>(PROBE, "p".repeat(100)).await?;
-            Ok(raw.get("bench:template").await?)
-        })
+            Ok::<_, anyhow::Error>(raw.get("bench:template").await?)
+        })?;
+        Ok(Self { runtime, server, template, keys: effort.swept_keys, time: effort.probe_time })
     }
 
     fn left_alone(&self) -> Result<f64> {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use larder::{Cache, Strategy};
 use larder_redis::{RedisBackend, RedisConfig};
+use larder_testing::RedisServer;
 use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 use tokio::{
     runtime::Runtime,
@@ -111,6 +112,11 @@ pub(crate) fn obey(mut answer: impl FnMut(&str) -> Result<String>) -> Result<()>
 /// As an application's.
 pub(crate) fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// A server that keeps nothing on disk.
+pub(crate) fn server() -> Result<RedisServer> {
+    Ok(RedisServer::builder().option("save", "").option("appendonly", "no").try_start()?)
 }
 
 /// A cache as each of several processes has one: once it hears what the others invalidate.
