@@ -27,6 +27,11 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// Figures that were taken in rounds of their own, where one measurement yields several.
+    pub(crate) fn new(name: impl Into<String>, figures: Vec<f64>) -> Self {
+        Self { name: name.into(), figures }
+    }
+
     pub(crate) fn median(&self) -> f64 {
         median(&self.figures)
     }
@@ -58,6 +63,14 @@ pub(crate) fn compete(rounds: usize, mut contestants: Vec<Contestant<'_>>) -> Re
     Ok(series)
 }
 
+/// What this part of the figures does not exceed; sorts them.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
+pub(crate) fn quantile(figures: &mut [f64], part: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let place = (figures.len() as f64 * part).ceil() as usize;
+    figures.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -82,6 +95,14 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
         assert!((median(&[4.0, 1.0, 3.0, 2.0]) - 2.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_quantile_is_the_smallest_figure_that_its_part_does_not_exceed() {
+        let mut figures: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert!((quantile(&mut figures, 0.99) - 198.0).abs() < f64::EPSILON);
+        assert!((quantile(&mut figures, 0.5) - 100.0).abs() < f64::EPSILON);
+        assert!(quantile(&mut [], 0.5).is_nan());
     }
 
     #[test]

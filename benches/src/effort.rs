@@ -17,6 +17,13 @@ pub(crate) struct Effort {
     pub(crate) batches: u32,
     /// How long each codec encodes, and decodes, a round.
     pub(crate) codec_time: Duration,
+    /// Entries of the larger of two servers on which tags are invalidated.
+    pub(crate) tagged_keys: usize,
+    /// Keys that a pattern removes, and how often.
+    pub(crate) swept_keys: usize,
+    pub(crate) sweeps: usize,
+    /// How long the server's answers are timed while nothing is removed.
+    pub(crate) probe_time: Duration,
 }
 
 impl Effort {
@@ -27,6 +34,10 @@ impl Effort {
         remote_time: Duration::from_millis(60),
         batches: 10,
         codec_time: Duration::from_millis(4),
+        tagged_keys: 2_000_000,
+        swept_keys: 200_000,
+        sweeps: 1,
+        probe_time: Duration::from_secs(1),
     };
 
     pub(crate) const FULL: Self = Self {
@@ -36,5 +47,9 @@ impl Effort {
         remote_time: Duration::from_millis(250),
         batches: 40,
         codec_time: Duration::from_millis(20),
+        tagged_keys: 2_000_000,
+        swept_keys: 1_000_000,
+        sweeps: 3,
+        probe_time: Duration::from_secs(3),
     };
 }

@@ -1,6 +1,6 @@
 //! What many callers with large values cost in memory: the peak of a process of its own.
 
-use std::{fs, process::Command, sync::Arc};
+use std::{fs, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use larder_core::{BackendExt, Key};
@@ -10,6 +10,7 @@ use tokio::sync::Barrier;
 
 use crate::{
     backend::PATIENCE,
+    process::Role,
     row::{Budget, Row},
 };
 
@@ -22,7 +23,7 @@ const ROUNDS: usize = 5;
 const KEY: &str = "memory:value";
 
 /// Who asks, in the process that is measured.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Asker {
     Larder,
     Raw,
@@ -37,13 +38,12 @@ pub(crate) fn row(url: &str) -> Result<Row> {
         let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
         connection.set::<_, _, ()>(KEY, "v".repeat(VALUE_BYTES)).await
     })?;
-    let grown = |asker: &str| -> Result<u64> {
-        let program = std::env::current_exe()?;
-        let output = Command::new(program).args(["--memory-of", asker, "--redis", url]).output()?;
+    let grown = |role: Role| -> Result<u64> {
+        let output = role.command(url)?.output()?;
         ensure!(output.status.success(), "the measured process failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     };
-    let (larder, raw) = (grown("larder")?, grown("raw")?);
+    let (larder, raw) = (grown(Role::Values)?, grown(Role::RawValues)?);
     let payload = (CALLERS * VALUE_BYTES) as f64;
     let name = format!(
         "memory of {CALLERS} callers x 64 KiB (raw connection: {:.2} x payload), beside the payload",
@@ -89,7 +89,7 @@ pub(crate) fn measure(asker: Asker, url: &str) -> Result<()> {
 }
 
 /// A figure of the kernel about this process.
-fn kibibytes(name: &str) -> Result<u64> {
+pub(crate) fn kibibytes(name: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("memory is only measured on Linux")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|line| line.split_whitespace().next());

@@ -3,10 +3,16 @@
 use crate::row::Row;
 
 /// What is known about rows whose names begin so.
-const REASONS: [(&str, &str); 6] = [
+const REASONS: [(&str, &str); 10] = [
     (
         "near hit, #[cached]",
         "what stands below of a hit by key, and the future of the function itself, which is as large as its slow path",
+    ),
+    (
+        "near hit with three tags",
+        "an entry with tags points to a list of them, and each of the list to the number that invalidating the tag raises. \
+         These are further places in memory to look at, which the processor's cache does not all hold with 10,000 entries, \
+         and the list's owners are counted up and down with every hit. The more entries share a tag, the less it costs",
     ),
     (
         "near hit",
@@ -37,6 +43,23 @@ const REASONS: [(&str, &str); 6] = [
         "a decorator of the backend is one more boxed future, which holds the call, and its answers are one more vector; the \
          breaker itself is five atomics and a look at the clock. The bound on calls under way and the memory of what a dropped \
          call leaves undone are in the figure too",
+    ),
+    (
+        "invalidation until",
+        "Larder's side is more than a message: a transaction that removes the key comes before it, and where it arrives, the \
+         link's task hands it to the cache's, which drops the entry. Each is a wake-up more, and where the machine's cores are \
+         busy with something else a wake-up is what takes long",
+    ),
+    (
+        "invalidation of one of",
+        "the commands are the same and none of them lists anything; a server with millions of keys has its markers less often \
+         in the processor's cache",
+    ),
+    (
+        "pattern over",
+        "the server does one thing at a time: listing and removing 32 keys keeps it from others for about 0.06 ms each, and \
+         a question that arrives meanwhile waits. The run, the server and who asks also share the machine's cores. Shorter \
+         pages would shorten the wait, and lengthen the run by two round trips for each",
     ),
     ("allocations", "a near hit must not allocate: this is a fault"),
 ];

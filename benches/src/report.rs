@@ -120,12 +120,12 @@ fn figure(figure: f64) -> String {
         0.0 => "0".to_owned(),
         size if size < 10.0 => format!("{figure:.2}"),
         size if size < 1000.0 => format!("{figure:.0}"),
-        _ => thousands(figure),
+        _ => grouped(&format!("{figure:.0}")),
     }
 }
 
-fn thousands(figure: f64) -> String {
-    let digits = format!("{figure:.0}");
+/// Digits in groups of three.
+pub(crate) fn grouped(digits: &str) -> String {
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {

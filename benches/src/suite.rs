@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{backend, codecs, effort::Effort, flight, memory, near, outage, remote, report, row::Row};
+use crate::{
+    backend, codecs, coherence, effort::Effort, flight, invalidation, near, outage, process::Role, remote, report,
+    row::Row,
+};
 
 /// Measures Larder against its budgets, as ratios within one run.
 ///
@@ -25,9 +28,9 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     workspace: PathBuf,
 
-    /// Prints what this asker needs in memory; for the program's own use
+    /// Takes part in a measurement; for the program's own use
     #[arg(long, hide = true, value_enum, requires = "redis")]
-    memory_of: Option<memory::Asker>,
+    role: Option<Role>,
 
     /// The server that it asks
     #[arg(long, hide = true, value_name = "URL")]
@@ -48,6 +51,10 @@ enum Part {
     Remote,
     /// Reads of many keys from Redis at once
     Batches,
+    /// Invalidations by tag and by pattern where there are many keys
+    Invalidation,
+    /// Invalidations on their way to other processes, and hits with tags
+    Coherence,
     /// Encoding and decoding of entries, and their sizes
     Codecs,
 }
@@ -57,8 +64,8 @@ enum Part {
 /// # Errors
 /// If a server cannot be started, a read misses, or a file cannot be written.
 pub fn run(options: &Options) -> Result<()> {
-    if let (Some(asker), Some(url)) = (options.memory_of, &options.redis) {
-        return memory::measure(asker, url);
+    if let (Some(role), Some(url)) = (options.role, &options.redis) {
+        return role.play(url);
     }
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let wanted = |part| options.only.is_none_or(|only| only == part);
@@ -80,6 +87,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Batches) {
         rows.extend(remote::run_batches(effort)?);
+    }
+    if wanted(Part::Invalidation) {
+        rows.extend(invalidation::run(effort)?);
+    }
+    if wanted(Part::Coherence) {
+        rows.extend(coherence::run(effort)?);
     }
     if wanted(Part::Codecs) {
         rows.extend(codecs::run(effort)?);

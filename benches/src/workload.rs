@@ -73,8 +73,14 @@ impl Reads {
 /// If it has to wait.
 #[inline]
 pub fn ready<F: Future>(future: F) -> F::Output {
+    polled(future).expect("a near hit does not wait")
+}
+
+/// The output of a future, `None` if it would have to wait; then it is dropped.
+#[inline]
+pub(crate) fn polled<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("a near hit does not wait"),
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }

@@ -19,6 +19,11 @@ use crate::{
     value::{Absent, Failed, ValueOps},
 };
 
+/// Keys that a pattern's run looks for, and removes, at once. The server answers nobody else meanwhile: it takes about 2 us for
+/// each, so that others hardly notice. A longer page costs less time in all, and in a cluster more bytes, since nearly each key
+/// is removed there with a message of its own that names all of them.
+const SWEPT_TOGETHER: usize = 32;
+
 impl Engine {
     /// Reads many keys of the remote tier in one round trip, and promotes what it finds.
     pub(crate) async fn read_many(
@@ -296,7 +301,7 @@ impl Engine {
     async fn remove_matching(&self, target: &Target, watch: &mut (dyn FnMut(Scanned) + Send)) -> Result<(u64, bool)> {
         let Some(pattern) = target.scan_pattern(&self.prefix) else { return Ok((0, false)) };
         let opened = self.fallback.as_ref().map_or(0, |fallback| fallback.stats().opened);
-        let mut pages = self.store().scan_power("invalidate")?.scan(&pattern, SCAN_PAGE);
+        let mut pages = self.store().scan_power("invalidate")?.scan(&pattern, SWEPT_TOGETHER);
         let (mut scanned, mut deferred) = (Scanned::default(), false);
         while let Some(mut page) = pages.try_next().await? {
             let looked_at = page.len() as u64;
