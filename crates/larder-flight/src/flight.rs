@@ -2,7 +2,13 @@
 
 use std::{any::TypeId, fmt, future::poll_fn, mem, sync::Arc};
 
-use crate::{Ticket, signal::Signal};
+use larder_core::Tick;
+
+use crate::{
+    Ticket,
+    signal::{Signal, Unwatched},
+    sync::CROWD,
+};
 
 /// Flights of one key are shared only by calls that agree in this: the types of value and error, and the options that
 /// change what is loaded or where it is stored.
@@ -116,6 +122,49 @@ impl<T: Clone> Follower<T> {
     /// leaves the flight and its other followers alone. Needs no particular runtime.
     pub async fn wait(mut self) -> Option<T> {
         poll_fn(|context| self.signal.poll(&mut self.place, context.waker())).await
+    }
+
+    /// The same for a caller with a deadline, without a timer of its own: as long as there is a [`Watch`] of the flight
+    /// that ends by `deadline`.
+    ///
+    /// # Errors
+    /// [`Unwatched`] at once if there is none, and later when it has ended: the caller has to watch the clock itself.
+    pub async fn wait_watched(&mut self, deadline: Tick) -> Result<Option<T>, Unwatched> {
+        poll_fn(|context| self.signal.poll_watched(deadline, &mut self.place, context.waker())).await
+    }
+
+    /// The duty to watch the clock for all followers whose deadline is not before `until`. It goes to one in the life of a
+    /// flight, and not before a crowd waits; `None`: somebody has it already, or it is not worth it.
+    #[must_use]
+    pub fn watch(&self, until: Tick) -> Option<Watch<T>> {
+        self.signal.watch(until, CROWD).then(|| Watch { signal: Arc::clone(&self.signal) })
+    }
+}
+
+/// The duty to watch the clock for a flight's followers: to be dropped when the time has come, or before. Then they are
+/// called, and none waits without a timer any more.
+///
+/// Keep it in a task of its own: whoever polls it late lets all of them time out late.
+pub struct Watch<T> {
+    signal: Arc<Signal<T>>,
+}
+
+impl<T: Clone> Watch<T> {
+    /// Completes when the flight ends: there is nothing left to watch.
+    pub async fn ended(&self) {
+        Follower::new(Arc::clone(&self.signal)).wait().await;
+    }
+}
+
+impl<T> Drop for Watch<T> {
+    fn drop(&mut self) {
+        self.signal.call();
+    }
+}
+
+impl<T> fmt::Debug for Watch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
     }
 }
 

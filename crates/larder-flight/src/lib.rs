@@ -23,5 +23,6 @@ mod sync;
 mod table;
 
 pub use fence::Ticket;
-pub use flight::{FlightId, Follower, Join, Leader, LeaderTicket};
+pub use flight::{FlightId, Follower, Join, Leader, LeaderTicket, Watch};
+pub use signal::Unwatched;
 pub use table::Flights;

@@ -7,3 +7,6 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 /// Tables that keys are spread over, so that unrelated keys seldom wait for each other's lock.
 pub(crate) const SHARDS: usize = 64;
+
+/// So many followers wait before one of them watches the clock for those who come.
+pub(crate) const CROWD: usize = 16;

@@ -1,7 +1,7 @@
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use larder_core::Key;
-use larder_flight::{FlightId, Flights, Join};
+use larder_core::{Key, Tick};
+use larder_flight::{FlightId, Flights, Join, Unwatched};
 
 use crate::id;
 
@@ -224,4 +224,65 @@ async fn a_follower_that_moves_to_another_task_is_woken_there() {
     polled.await.unwrap();
     drop(leader.finish(7));
     assert_eq!(other.await.unwrap(), Some(7));
+}
+
+fn tick(seconds: u64) -> Tick {
+    Tick::ZERO + Duration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn one_of_a_crowd_watches_the_clock_for_those_whose_deadline_is_not_before_its_own() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let mut followers: Vec<_> = (0..100).map(|_| follow(&flights, &key)).collect();
+    assert!(followers[0].watch(tick(1)).is_none(), "nobody waits yet");
+    let mut waiting: Vec<_> = followers.split_off(50).into_iter().map(|follower| Box::pin(follower.wait())).collect();
+    for waiting in &mut waiting {
+        assert!(futures_util::poll!(waiting).is_pending());
+    }
+
+    assert_eq!(followers[1].wait_watched(tick(1)).await, Err(Unwatched), "nobody watches yet");
+    let watch = followers[0].watch(tick(1)).unwrap();
+    assert!(followers[1].watch(tick(1)).is_none(), "somebody has the duty");
+    let (mut earlier, mut same, mut later) = (follow(&flights, &key), follow(&flights, &key), follow(&flights, &key));
+    assert_eq!(earlier.wait_watched(tick(0)).await, Err(Unwatched));
+    let mut covered = [Box::pin(same.wait_watched(tick(1))), Box::pin(later.wait_watched(tick(2)))];
+    for covered in &mut covered {
+        assert!(futures_util::poll!(covered).is_pending());
+    }
+
+    drop(watch);
+    for covered in covered {
+        assert_eq!(covered.await, Err(Unwatched), "called");
+    }
+    assert!(followers[1].watch(tick(9)).is_none(), "once in the life of a flight");
+    assert_eq!(later.wait_watched(tick(9)).await, Err(Unwatched));
+    let mut waiting_on = Box::pin(later.wait());
+    assert!(futures_util::poll!(&mut waiting_on).is_pending());
+    drop(leader.finish(7));
+    assert_eq!(waiting_on.await, Some(7));
+    for waiting in waiting {
+        assert_eq!(waiting.await, Some(7));
+    }
+}
+
+#[tokio::test]
+async fn who_is_watched_for_gets_the_result_and_so_the_watch_ends() {
+    let flights = Flights::new();
+    let key = Key::new("k");
+    let leader = lead(&flights, &key);
+    let mut crowd: Vec<_> = (0..16).map(|_| Box::pin(follow(&flights, &key).wait())).collect();
+    for waiting in &mut crowd {
+        assert!(futures_util::poll!(waiting).is_pending());
+    }
+    let watch = follow(&flights, &key).watch(tick(1)).unwrap();
+    let mut follower = follow(&flights, &key);
+    let mut covered = Box::pin(follower.wait_watched(tick(1)));
+    let mut ended = Box::pin(watch.ended());
+    assert!(futures_util::poll!(&mut covered).is_pending() && futures_util::poll!(&mut ended).is_pending());
+    drop(leader.finish(7));
+    assert_eq!(covered.await, Ok(Some(7)));
+    ended.await;
+    drop(watch);
 }

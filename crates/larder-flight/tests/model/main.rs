@@ -21,5 +21,5 @@ mod table;
 mod world;
 
 use fence::Ticket;
-use flight::{FlightId, Follower, Join, Leader};
+use flight::{FlightId, Follower, Join, Leader, Watch};
 use table::Flights;

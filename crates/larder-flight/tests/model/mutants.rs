@@ -11,7 +11,7 @@ use futures_util::task::noop_waker;
 use loom::future::block_on;
 
 use crate::{
-    Follower, Join, Leader, Ticket, scenarios,
+    Follower, Join, Leader, Ticket, Watch, scenarios,
     world::{ID, Rules, World, explore},
 };
 
@@ -163,6 +163,15 @@ mutants! {
             let found = world.source.get();
             let ticket = world.flights.ticket(&world.key);
             ticket.commit_copy(|| world.store.set(Some(found)));
+        }
+    }
+
+    a_watch_that_ends_without_a_word_is_noticed: a_watch_that_is_over_is_heard_of_while_the_flight_goes_on,
+        "deadlock",
+    {
+        #[expect(clippy::mem_forget, reason = "this is the defect")]
+        fn call(watch: Watch<u32>) {
+            std::mem::forget(watch);
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 };
 
 use futures_util::task::noop_waker;
+use larder_core::Tick;
+use loom::future::block_on;
 
 use crate::{
     FlightId, Join,
@@ -149,6 +151,49 @@ scenarios! {
         R::load(&world);
         cancelled.join().unwrap();
         other.join().unwrap();
+        world.check_at_rest(0);
+    }
+
+    /// Whoever counts on another to watch the clock is told that the watch is over, or how the flight ended.
+    who_is_watched_for_hears_of_the_end_or_of_the_watch, Some(3), world => {
+        let Join::Lead(leader) = R::join(&world) else { panic!("nobody else is there") };
+        let mut crowd = pin!(match R::join(&world) {
+            Join::Follow(follower) => follower.wait(),
+            Join::Lead(_) => panic!("there is a leader"),
+        });
+        let waker = noop_waker();
+        assert!(crowd.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let (Join::Follow(watching), Join::Follow(watched)) = (R::join(&world), R::join(&world)) else {
+            panic!("there is a leader")
+        };
+        let watch = watching.watch(Tick::ZERO).unwrap();
+        let other = world.spawn(move |_| assert_eq!(R::wait_watched(watched), Some(0)));
+        let caller = world.spawn(move |_| R::call(watch));
+        R::lead(&world, leader);
+        other.join().unwrap();
+        caller.join().unwrap();
+        world.check_at_rest(0);
+    }
+
+    /// The same while the flight goes on: it does not end before the watch has been heard of.
+    a_watch_that_is_over_is_heard_of_while_the_flight_goes_on, None, world => {
+        let Join::Lead(leader) = R::join(&world) else { panic!("nobody else is there") };
+        let mut crowd = pin!(match R::join(&world) {
+            Join::Follow(follower) => follower.wait(),
+            Join::Lead(_) => panic!("there is a leader"),
+        });
+        let waker = noop_waker();
+        assert!(crowd.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let (Join::Follow(watching), Join::Follow(mut watched)) = (R::join(&world), R::join(&world)) else {
+            panic!("there is a leader")
+        };
+        let watch = watching.watch(Tick::ZERO).unwrap();
+        let other = world.spawn(move |_| {
+            assert!(block_on(watched.wait_watched(Tick::ZERO)).is_err(), "the flight has not ended");
+        });
+        R::call(watch);
+        other.join().unwrap();
+        R::lead(&world, leader);
         world.check_at_rest(0);
     }
 

@@ -10,6 +10,9 @@ pub(crate) type RandomState = BuildHasherDefault<DefaultHasher>;
 /// Enough for a wide invalidation to take more than one lock.
 pub(crate) const SHARDS: usize = 2;
 
+/// One that waits is a crowd: there are three callers at most.
+pub(crate) const CROWD: usize = 1;
+
 /// A lock without poisoning.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 

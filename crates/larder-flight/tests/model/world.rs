@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use larder_core::Key;
+use larder_core::{Key, Tick};
 use loom::{future::block_on, thread};
 
-use crate::{FlightId, Flights, Follower, Join, Leader, Ticket, sync::Mutex};
+use crate::{FlightId, Flights, Follower, Join, Leader, Ticket, Watch, sync::Mutex};
 
 pub(crate) const ID: FlightId = FlightId { value: TypeId::of::<u32>(), error: TypeId::of::<()>(), options: 0 };
 
@@ -108,6 +108,19 @@ pub(crate) trait Rules: 'static {
 
     fn wait(follower: Follower<u32>) -> Option<u32> {
         block_on(follower.wait())
+    }
+
+    /// Waits without a timer as long as somebody watches the clock, and without end then.
+    fn wait_watched(mut follower: Follower<u32>) -> Option<u32> {
+        match block_on(follower.wait_watched(Tick::FOREVER)) {
+            Ok(result) => result,
+            Err(_) => Self::wait(follower),
+        }
+    }
+
+    /// Ends a watch.
+    fn call(watch: Watch<u32>) {
+        drop(watch);
     }
 
     /// Copies what a slower tier holds into the store.

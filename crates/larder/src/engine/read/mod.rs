@@ -29,7 +29,8 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::Tick;
-use larder_flight::{Follower, Join, Leader};
+use larder_flight::{Follower, Join, Leader, Unwatched};
+use tokio::runtime::RuntimeFlavor;
 
 pub(crate) use self::{
     batch::{Answers, BatchLoader, BatchRequest},
@@ -45,7 +46,7 @@ use self::{
     chain::Chain,
     remote_phase::{FillGuard, Next, RemotePhase},
 };
-use super::remote::RemoteEntry;
+use super::{Engine, remote::RemoteEntry};
 use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyError};
 
 // The caller's part.
@@ -208,21 +209,57 @@ impl LoadRequest {
         }
     }
 
-    async fn wait(&self, follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
+    /// Waits without a timer of its own as long as one of many watches the clock for all.
+    async fn wait_in_a_crowd(
+        &self,
+        follower: &mut Follower<Landed>,
+        deadline: Tick,
+    ) -> Result<Option<Landed>, Unwatched> {
+        match follower.wait_watched(deadline).await {
+            Err(Unwatched) if watch_the_clock(&self.engine, follower, deadline) => {
+                follower.wait_watched(deadline).await
+            }
+            waited => waited,
+        }
+    }
+
+    async fn wait(&self, mut follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
         if let Some(result) = self.served(came) {
             return Waited::Result(result);
         }
         let result = match deadline {
             None => follower.wait().await,
-            Some(deadline) => tokio::select! {
-                biased;
-                result = follower.wait() => result,
-                () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
+            Some(deadline) => match self.wait_in_a_crowd(&mut follower, deadline).await {
+                Ok(result) => result,
+                Err(Unwatched) => tokio::select! {
+                    biased;
+                    result = follower.wait() => result,
+                    () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
+                },
             },
         };
         let result = result.filter(|landed| !landed.leaves_out(self.options.required));
         result.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
     }
+}
+
+/// Watches the clock for a crowd that waits for one flight. On a runtime with one thread it could be kept from it by
+/// whoever blocks that thread, while callers of other runtimes count on it.
+fn watch_the_clock(engine: &Engine, follower: &Follower<Landed>, deadline: Tick) -> bool {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
+    if runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
+        return false;
+    }
+    let Some(watch) = follower.watch(deadline) else { return false };
+    let timer = Arc::clone(&engine.timer);
+    runtime.spawn(async move {
+        tokio::select! {
+            biased;
+            () = watch.ended() => {}
+            () = timer.sleep_until(deadline) => {}
+        }
+    });
+    true
 }
 
 enum Waited {
