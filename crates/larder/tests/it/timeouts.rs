@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::join_all};
 use larder::{
     Cache, LoadError, ManualClock, Source as From, Strategy,
     strategy::{FailSafe, Tiers},
@@ -187,4 +188,33 @@ async fn a_default_stands_in_for_a_load_that_fails_and_is_not_stored() {
     assert_eq!(cache.get::<_, u32>("k").await, None);
     source.set_broken(false);
     assert_eq!(*cache.get_or_load("k", move || source.run()).or(77).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_has_few_timers_and_each_of_it_times_out_when_its_own_time_has_come() {
+    let clock = ManualClock::new();
+    let cache = near(&clock, Strategy::new("r", SECOND * 10).hard_timeout(SECOND * 5)).await;
+    let source = Source::gated();
+    let crowd = |size: usize| {
+        let mut crowd = Box::pin(join_all((0..size).map(|_| read(&cache, &source))));
+        assert!(crowd.as_mut().now_or_never().is_none());
+        crowd
+    };
+    let early = crowd(100);
+    // The leader's own bound and the watch among them.
+    clock.until_sleepers(18).await;
+    assert!(clock.sleepers() < 30, "{} timers for 100 callers", clock.sleepers());
+    clock.advance(SECOND * 3);
+    let late = crowd(100);
+    clock.advance(SECOND * 2);
+    for answer in early.await {
+        assert!(matches!(answer, Err(LoadError::TimedOut)));
+    }
+    let mut late = late;
+    assert!(late.as_mut().now_or_never().is_none(), "their time has not come");
+    clock.advance(SECOND * 3);
+    for answer in late.await {
+        assert!(matches!(answer, Err(LoadError::TimedOut)));
+    }
+    source.admit(1);
 }
