@@ -353,14 +353,15 @@ async fn a_primary_that_comes_back_into_office_is_compared_on_connections_that_s
         })
         .await
         .unwrap();
+        // Who is told, and how often, depends on how many connections notice; that it is cleared does not.
         within(async {
-            while told.times() < times {
+            while cluster.node(cluster.primary_of(GENERATION)).command(&["EXISTS", GENERATION]) != "0" {
                 read_all(&backend).await;
                 tokio::task::yield_now().await;
             }
         })
         .await;
-        assert_eq!(cluster.node(cluster.primary_of(GENERATION)).command(&["EXISTS", GENERATION]), "0");
+        assert!(told.times() >= times);
     }
 }
 
