@@ -106,8 +106,8 @@ impl Slow {
         if !request.engine.is_enabled() {
             return Self::uncached(loader).await;
         }
-        let region = Arc::clone(&request.region);
-        counted(&region, in_types(request.load(erase(loader)).await))
+        let answer = in_types(request.load(erase(loader)).await);
+        counted(&request.region, answer)
     }
 
     pub(crate) async fn load_inline<'a, V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>

@@ -54,8 +54,8 @@ use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyErr
 impl LoadRequest {
     /// Joins the key's flight and waits for its result. A value that is at hand serves once the soft time-out has passed,
     /// and where the strategy or the call allows it in place of a fault.
-    pub(crate) async fn load(self, loader: Loader<'static>) -> FlightResult {
-        let at_hand = self.at_hand();
+    pub(crate) async fn load(&self, loader: Loader<'static>) -> FlightResult {
+        let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
         let result = self.join(loader, at_hand.as_ref()).await;
         self.or_at_hand(result, at_hand)
     }

@@ -124,6 +124,12 @@ impl LoadRequest {
             .then(|| self.engine.timer.now_precise() + limit)
     }
 
+    /// Whether there is any case in which the caller would be served something else than the load's result. Where not, the
+    /// near tier need not be looked into once more.
+    pub(super) fn serves_what_is_at_hand(&self) -> bool {
+        self.options.allow_stale || self.region.strategy.fail_safe.is_some() || self.soft_timeout().is_some()
+    }
+
     /// A value that may be served if the load takes too long or fails.
     pub(crate) fn at_hand(&self) -> Option<AtHand> {
         if !self.reads_near() {
