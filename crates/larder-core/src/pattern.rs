@@ -264,6 +264,16 @@ mod tests {
     }
 
     #[test]
+    fn exactly_one_key_is_found_whatever_is_in_it() {
+        for key in [Key::new("a*b?[c] %"), Key::new(&(None::<u8>, "a:b")), Key::from_canonical("foreign [*] \\ %2a é")]
+        {
+            let pattern = Pattern::exactly(&key);
+            assert!(pattern.matches(key.as_str()), "{pattern} {key}");
+            assert!(!pattern.matches(&format!("{key}x")) && !pattern.matches("axb"), "{pattern} {key}");
+        }
+    }
+
+    #[test]
     fn a_pattern_for_everything_must_be_asked_for_by_name() {
         for glob in ["", "*", "**"] {
             assert_eq!(Pattern::new(glob).unwrap_err().kind(), ErrorKind::InvalidArgument);
