@@ -200,6 +200,12 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_comes_late_does_not_bring_back_what_was_before_a_jump_or_a_failover() {
+        assert_eq!(ahead(&after([sample(1000, 2, 200, "a"), sample(0, 2, 0, "a")]), 2000), Some(200));
+        assert_eq!(ahead(&after([sample(1000, 2, 200, "b"), sample(0, 2, 0, "a")]), 2000), Some(200));
+    }
+
+    #[test]
     fn what_was_measured_before_the_machine_slept_is_not_believed() {
         let clock = after([sample(0, 2, 0, "a")]);
         let slept = |millis: u64| clock.at(tick(1000), WALL + Duration::from_millis(1000 + millis));
