@@ -25,7 +25,7 @@ impl Pattern {
             );
             return Err(Error::new(ErrorKind::InvalidArgument, "pattern", message));
         }
-        Ok(Self(render("", glob).into()))
+        Ok(Self(render(glob).into()))
     }
 
     /// The pattern behind a canonical prefix (a namespace, a region): only keys below it match.
@@ -49,7 +49,7 @@ impl Pattern {
     /// Exactly one key.
     #[must_use]
     pub fn exactly(key: &Key) -> Self {
-        Self(render("", &escape_glob(key.as_str())).into())
+        Self(escape_glob(key.as_str()).into())
     }
 
     /// Text that is canonical already, from a message or a backend.
@@ -113,8 +113,8 @@ pub fn literal_part<P: KeyPart + ?Sized>(part: &P) -> String {
 }
 
 /// A person's glob over keys becomes a glob over canonical keys.
-fn render(prefix: &str, glob: &str) -> String {
-    let mut out = String::from(prefix);
+fn render(glob: &str) -> String {
+    let mut out = String::with_capacity(glob.len());
     let mut characters = glob.chars();
     while let Some(character) = characters.next() {
         match character {
