@@ -57,6 +57,10 @@ impl Sample {
 
     /// Whether this one should take an older one's place.
     fn replaces(&self, old: &Self) -> bool {
+        // Of connections that are opened at once, one may report what it measured after another has measured anew.
+        if self.taken < old.taken {
+            return false;
+        }
         let is_other_run = matches!((&self.run, &old.run), (Some(new), Some(old)) if new != old);
         // What a long round trip may have feigned is no jump.
         let feigned = u64::try_from((self.round_trip / 2).as_micros()).unwrap_or(u64::MAX);
