@@ -4,6 +4,10 @@
 //! writes. (Its own means, `NOLOOP`, knows the connection that made the last change; but values go out on several, and
 //! none of them is the one that tracks.) So what is stored is looked at: an entry begins with a token that no other write
 //! has. Where the token is one of those written last, nothing has changed that this process does not know of.
+//!
+//! But for this: a fill token is placed only where nothing stands. If there was a value of one's own whose life has not
+//! ended, and neither a removal of one's own nor word of another's, then somebody removed it a moment ago, and word of that
+//! comes together with word of the token. That is passed on, once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,9 +17,12 @@ use std::{
 
 use larder_core::{
     Clock, Key, SystemClock, Tick,
-    envelope::{MAGIC, TOKEN_BYTES},
+    envelope::{MAGIC, TOKEN_BYTES, life_of_value},
 };
 use parking_lot::Mutex;
+
+/// What ends so soon may have ended.
+const LEEWAY: Duration = Duration::from_millis(100);
 
 /// How long after a write word of it is looked into. What comes later counts as another's.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -40,6 +47,10 @@ pub(crate) struct OwnWrites {
 struct Writes {
     last: Tick,
     tokens: VecDeque<Token>,
+    /// Until when there is a value.
+    lives_until: Tick,
+    /// A value was removed by somebody else, and word of it may be taken for word of one's own write.
+    was_removed: bool,
 }
 
 impl OwnWrites {
@@ -59,6 +70,27 @@ impl OwnWrites {
 
     /// To be called before a value is sent. What is no entry has no token, and is not remembered.
     pub(crate) fn wrote(&self, key: &Key, value: &[u8]) {
+        self.remember(key, value, false);
+    }
+
+    /// To be called before a fill token is sent that takes no other thing's place.
+    pub(crate) fn placed(&self, key: &Key, token: &[u8]) {
+        self.remember(key, token, true);
+    }
+
+    /// To be called before these keys are removed, when word of them is passed on, and when a value was not stored after
+    /// all: nothing of one's own is known to stand there.
+    pub(crate) fn gone<'k>(&self, gone: impl IntoIterator<Item = &'k Key>) {
+        if self.trackers.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut keys = self.keys.lock();
+        for key in gone {
+            keys.remove(key);
+        }
+    }
+
+    fn remember(&self, key: &Key, value: &[u8], is_placed: bool) {
         if self.trackers.load(Ordering::Acquire) == 0 || !value.starts_with(&MAGIC) {
             return;
         }
@@ -71,8 +103,12 @@ impl OwnWrites {
                 return;
             }
         }
-        let writes = keys.entry(key.clone()).or_insert_with(|| Writes { last: now, tokens: VecDeque::new() });
+        let writes = keys.entry(key.clone()).or_insert_with(|| Writes::new(now));
         writes.last = now;
+        if is_placed {
+            writes.was_removed |= writes.lives_until > now + LEEWAY;
+        }
+        writes.lives_until = life_of_value(value).map_or(Tick::ZERO, |life| now + life);
         if writes.tokens.len() == MOST_WRITES {
             writes.tokens.pop_front();
         }
@@ -87,12 +123,21 @@ impl OwnWrites {
 
     /// Whether what is stored, by its first bytes, is what was written.
     pub(crate) fn is_own(&self, key: &Key, stored: &[u8]) -> bool {
-        self.keys.lock().get(key).is_some_and(|writes| writes.tokens.iter().any(|token| token == stored))
+        let keys = self.keys.lock();
+        keys.get(key).is_some_and(|writes| !writes.was_removed && writes.tokens.iter().any(|token| token == stored))
+    }
+}
+
+impl Writes {
+    fn new(now: Tick) -> Self {
+        Self { last: now, tokens: VecDeque::new(), lives_until: Tick::ZERO, was_removed: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_core::envelope::{CodecId, Header, Kind};
+
     use super::*;
 
     fn value(write: u8) -> Vec<u8> {
@@ -132,6 +177,31 @@ mod tests {
         own.wrote(&key, &value(1));
         own.end();
         assert!(!own.may_be_own(&key));
+    }
+
+    fn written(kind: Kind, life: Duration) -> Vec<u8> {
+        let mut header = Header::new(kind, CodecId::RAW);
+        header.ttl_ms = u64::try_from(life.as_millis()).unwrap();
+        header.encode(b"").unwrap()
+    }
+
+    #[test]
+    fn a_fill_token_in_the_place_of_a_value_that_lived_is_no_own_write_until_that_was_told() {
+        let (own, key, long) = (tracked(), Key::new("k"), Duration::from_secs(600));
+        let load = |life| {
+            let (token, value) = (written(Kind::Placeholder, life), written(Kind::Value, life));
+            own.placed(&key, &token);
+            let while_loading = own.is_own(&key, &token[..TOKEN_BYTES]);
+            // A token that is renewed.
+            own.wrote(&key, &token);
+            own.wrote(&key, &value);
+            [while_loading, own.is_own(&key, &value[..TOKEN_BYTES])]
+        };
+        assert_eq!(load(long), [true, true]);
+        assert_eq!(load(long), [false, false]);
+        own.gone([&key]);
+        assert_eq!(load(LEEWAY), [true, true]);
+        assert_eq!(load(long), [true, true], "the life of the one before had ended");
     }
 
     #[test]
