@@ -181,6 +181,20 @@ async fn a_load_after_ones_own_removal_or_the_end_of_a_life_is_ones_own() {
 }
 
 #[tokio::test]
+async fn own_values_are_not_told_however_many_there_are() {
+    let server = RedisServer::start();
+    let backend = backend_of(&server).await;
+    let mut events = tracked(&backend).await;
+    for round in 0..20 {
+        let item = |index| SetItem::new(key(&format!("n:{round}:{index}")), entry("v"), plain());
+        let items: Vec<_> = (0..1000).map(item).collect();
+        let stored = larder_core::Backend::set_many(&backend, &items).await;
+        assert!(stored.into_iter().all(|answer| answer.unwrap().is_stored()));
+        assert_eq!(told(&server, &mut events).await.len(), 1, "round {round}: the end, and none of these");
+    }
+}
+
+#[tokio::test]
 async fn a_link_that_is_lost_is_told_and_confirmed_when_it_stands_again() {
     let mut server = RedisServer::start();
     let backend = backend_of(&server).await;
