@@ -265,6 +265,20 @@ async fn a_removal_that_nobody_confirmed_is_deferred_and_not_done() {
 }
 
 #[tokio::test]
+async fn a_life_that_may_have_been_shortened_does_not_stay_long_with_the_others() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::CompareAndSet, Fault::LoseAnswer(ErrorKind::Timeout));
+    assert!(one.cache.expire("k", SECOND * 5).await.is_err());
+    one.backend.heal();
+    assert!(!one.holds().await);
+    clock.advance_and_settle(SECOND).await;
+    assert!(!two.holds().await, "the other one keeps the longer life");
+    assert_eq!(two.cache.get::<_, u32>("k").await, None, "its removal made up for what is unknown");
+}
+
+#[tokio::test]
 async fn regions_and_patterns_are_deferred_in_an_outage_and_dead_afterwards() {
     for by_pattern in [false, true] {
         let clock = ManualClock::new();
