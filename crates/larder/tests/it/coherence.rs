@@ -265,6 +265,23 @@ async fn a_removal_that_nobody_confirmed_is_deferred_and_not_done() {
 }
 
 #[tokio::test]
+async fn a_pattern_whose_message_was_not_sent_is_not_done() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    // Evicted: only the message tells the other process of it.
+    shared.delete(&Key::from_canonical("t:k")).await.unwrap();
+    one.backend.set_for(Operation::Publish, Fault::Fail(ErrorKind::Unavailable));
+    let invalidated = one.cache.invalidate().pattern("k*").await.unwrap();
+    clock.settle().await;
+    assert!(two.holds().await, "nobody has told it");
+    assert_eq!(invalidated.status, Status::Deferred);
+    one.backend.heal();
+    clock.advance_and_settle(SECOND * 5).await;
+    assert!(!two.holds().await, "it misses the message");
+}
+
+#[tokio::test]
 async fn a_life_that_may_have_been_shortened_does_not_stay_long_with_the_others() {
     let clock = ManualClock::new();
     let shared = model(&clock);
