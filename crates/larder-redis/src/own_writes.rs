@@ -11,6 +11,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -27,7 +28,8 @@ const LEEWAY: Duration = Duration::from_millis(100);
 /// How long after a write word of it is looked into. What comes later counts as another's.
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// So many keys are remembered; of further ones word counts as another's.
+/// So many keys are remembered at most, and half as many of those that were written last: word of a write comes within a
+/// moment.
 const MOST_KEYS: usize = 16_384;
 
 /// So many writes of one key: a load writes a placeholder and then the value.
@@ -40,10 +42,17 @@ pub(crate) type Token = [u8; TOKEN_BYTES];
 pub(crate) struct OwnWrites {
     clock: SystemClock,
     trackers: AtomicUsize,
-    keys: Mutex<HashMap<Key, Writes>>,
+    keys: Mutex<Remembered>,
 }
 
-#[derive(Debug)]
+/// Two generations, so that what was written long ago is forgotten without being looked for.
+#[derive(Debug, Default)]
+struct Remembered {
+    young: HashMap<Key, Writes>,
+    old: HashMap<Key, Writes>,
+}
+
+#[derive(Debug, Default)]
 struct Writes {
     last: Tick,
     tokens: VecDeque<Token>,
@@ -64,7 +73,7 @@ impl OwnWrites {
 
     pub(crate) fn end(&self) {
         if self.trackers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.keys.lock().clear();
+            *self.keys.lock() = Remembered::default();
         }
     }
 
@@ -97,13 +106,7 @@ impl OwnWrites {
         let Some(token) = value.first_chunk::<TOKEN_BYTES>() else { return };
         let now = self.clock.now();
         let mut keys = self.keys.lock();
-        if keys.len() >= MOST_KEYS && !keys.contains_key(key) {
-            keys.retain(|_, writes| now.since(writes.last) < MEMORY);
-            if keys.len() >= MOST_KEYS {
-                return;
-            }
-        }
-        let writes = keys.entry(key.clone()).or_insert_with(|| Writes::new(now));
+        let writes = keys.of_writer(key);
         writes.last = now;
         if is_placed {
             writes.was_removed |= writes.lives_until > now + LEEWAY;
@@ -128,9 +131,26 @@ impl OwnWrites {
     }
 }
 
-impl Writes {
-    fn new(now: Tick) -> Self {
-        Self { last: now, tokens: VecDeque::new(), lives_until: Tick::ZERO, was_removed: false }
+impl Remembered {
+    fn get(&self, key: &Key) -> Option<&Writes> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Of a key that is being written.
+    fn of_writer(&mut self, key: &Key) -> &mut Writes {
+        if !self.young.contains_key(key) {
+            let writes = self.old.remove(key).unwrap_or_default();
+            if self.young.len() >= MOST_KEYS / 2 {
+                self.old = mem::take(&mut self.young);
+            }
+            self.young.insert(key.clone(), writes);
+        }
+        self.young.entry(key.clone()).or_default()
     }
 }
 
