@@ -127,7 +127,7 @@ fn named<'a>(
         // An operator means the keys that begin so: also those that were not written through the region's handle, and so
         // do not go with its marker.
         let mut prefix = KeyBuf::with_prefix(&names.prefix);
-        prefix.path(region).separator();
+        prefix.path(region.strip_suffix(':').unwrap_or(region)).separator();
         prefix.finish();
         let keys = Targets(vec![Target::Pattern(Pattern::prefix(prefix.as_str()))]);
         invalidate = invalidate.region(region).by(keys);
