@@ -136,6 +136,18 @@ impl fmt::Debug for WholePart {
 ///     Invalidate::new(cache).book("rates").account(7).symbol("BTCUSDT").await
 /// }
 /// ```
+///
+/// A method of [`Invalidate`](crate::Invalidate) itself would be called in place of one of its name, so that such a name is
+/// refused:
+///
+/// ```compile_fail
+/// larder_invalidation::dimensions! {
+///     pub trait Desk {
+///         /// Quotes.
+///         fn symbol(name: &str) = "quote" in ["quotes"];
+///     }
+/// }
+/// ```
 #[macro_export]
 macro_rules! dimensions {
     (
