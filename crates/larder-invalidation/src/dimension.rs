@@ -156,6 +156,8 @@ macro_rules! dimensions {
             $($(#[$method_doc:meta])* fn $method:ident($value:ident: $type:ty) = $tag:literal $(in [$($region:literal),+ $(,)?])?;)+
         }
     ) => {
+        $($crate::__unlike_own_methods!($method);)+
+
         $(#[$doc])*
         $visibility trait $trait: ::core::marker::Sized {
             $($(#[$method_doc])* #[must_use = "nothing is invalidated until this is awaited"] fn $method(self, $value: $type) -> Self;)+
@@ -167,4 +169,30 @@ macro_rules! dimensions {
             })+
         }
     };
+}
+
+/// Refuses the names of [`Invalidate`](crate::Invalidate)'s own methods.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __unlike_own_methods {
+    (key) => { $crate::__unlike_own_methods!(@refused "key"); };
+    (keys) => { $crate::__unlike_own_methods!(@refused "keys"); };
+    (tag) => { $crate::__unlike_own_methods!(@refused "tag"); };
+    (tags) => { $crate::__unlike_own_methods!(@refused "tags"); };
+    (pattern) => { $crate::__unlike_own_methods!(@refused "pattern"); };
+    (region) => { $crate::__unlike_own_methods!(@refused "region"); };
+    (everything) => { $crate::__unlike_own_methods!(@refused "everything"); };
+    (symbol) => { $crate::__unlike_own_methods!(@refused "symbol"); };
+    (exchange) => { $crate::__unlike_own_methods!(@refused "exchange"); };
+    (user_session) => { $crate::__unlike_own_methods!(@refused "user_session"); };
+    (by) => { $crate::__unlike_own_methods!(@refused "by"); };
+    (on_progress) => { $crate::__unlike_own_methods!(@refused "on_progress"); };
+    (into_targets) => { $crate::__unlike_own_methods!(@refused "into_targets"); };
+    (dry_run) => { $crate::__unlike_own_methods!(@refused "dry_run"); };
+    (@refused $name:literal) => {
+        ::core::compile_error!(::core::concat!(
+            "`", $name, "` is a method of `Invalidate` itself, which would be called instead; give the dimension another name"
+        ));
+    };
+    ($other:ident) => {};
 }
