@@ -12,9 +12,6 @@ use crate::{endpoint::without_login, options::Common, report::Usage};
 /// A near tier as small as it may be: this process reads nothing twice.
 const NEAR_BYTES: u64 = 64 << 10;
 
-/// What Larder's own keys begin with. Other text behind a `%` is a user's: an escaped character, an absent part, a list.
-const INTERNAL: [&str; 5] = ["%tag:", "%stats:", "%lease:", "%run", "%probe:"];
-
 /// A server that has answered, and a namespace.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -97,7 +94,7 @@ impl Names {
 
     /// Whether Larder keeps this key for itself.
     pub(crate) fn is_internal(&self, key: &Key) -> bool {
-        key.as_str().strip_prefix(&self.prefix).is_some_and(|rest| INTERNAL.iter().any(|mark| rest.starts_with(mark)))
+        key.is_internal(&self.prefix)
     }
 
     fn holds(&self, key: &str) -> bool {
@@ -211,18 +208,6 @@ mod tests {
 
     fn names() -> Names {
         Names { namespace: "shop".into(), prefix: "shop:".into() }
-    }
-
-    #[test]
-    fn what_larder_keeps_for_itself_is_told_from_escaped_keys() {
-        let internal = |key: &str| names().is_internal(&Key::from_canonical(key));
-        for key in ["shop:%tag:a", "shop:%stats:01", "shop:%lease:a", "shop:%run", "shop:%run:{1}", "shop:%probe:1"] {
-            assert!(internal(key), "{key}");
-        }
-        for key in ["shop:%20a", "shop:a", "other:%tag:a", "shop:%n:1", "shop:%sx", "shop:%(a%,%)"] {
-            assert!(!internal(key), "{key}");
-        }
-        assert!(!names().is_internal(&Key::with_prefix("shop:", "%tag")));
     }
 
     #[test]
