@@ -2,6 +2,9 @@
 //!
 //! `*` any bytes, `?` one byte, `[abc]` `[a-z]` `[^a]` one byte of (or outside) a class, `\x` the character x. The rules
 //! are those of Redis 7.0's `stringmatchlen` (`src/util.c`), matched here without recursion.
+//!
+//! Bytes are unsigned here. What lies between an ASCII byte and another, as in `[a-é]`, depends on the machine for which the
+//! server was compiled: such a range is of no use.
 
 use std::{fmt, sync::Arc};
 
