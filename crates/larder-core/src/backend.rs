@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::{
-    Bus, Error, Expiry, Found, GetOptions, Inspect, Key, Pattern, Remaining, Result, SetItem, SetOptions, SetOutcome,
-    TrackingEvent,
+    Announcement, Bus, Error, Expiry, Found, GetOptions, Inspect, Key, Pattern, Remaining, Result, SetItem, SetOptions,
+    SetOutcome, TrackingEvent,
 };
 
 /// One answer for each key of the input, in its order.
@@ -197,9 +197,10 @@ pub trait BusSource: Send + Sync {
 
     /// Removes keys and tells the channel of it, in one step for all keys that lie together: whoever crashes in between
     /// leaves no key removed that nobody was told of. Answers for each key whether it was there. Where keys do not
-    /// lie together (those of a cluster seldom do), or are many, the message is sent several times; hearing it twice does no
-    /// harm. Without keys nothing is sent. Dropping the future leaves open which of them were removed.
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool>;
+    /// lie together (those of a cluster seldom do), or are many, there are several steps: `message` is asked for each of them,
+    /// with its keys, and once more if a step has to be made up of others, since it could not be taken. Without keys nothing is
+    /// sent. Dropping the future leaves open which of them were removed.
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool>;
 }
 
 /// What a store must not answer before it has proved to be the one that it was: set once for each namespace.

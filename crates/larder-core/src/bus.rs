@@ -1,5 +1,7 @@
 //! How invalidations travel between processes.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -17,6 +19,10 @@ pub enum BusEvent {
     /// Messages may have been lost since the last event.
     Lost,
 }
+
+/// Makes the message that tells of the removal of some keys. It is asked for each step of a removal that is to be told of,
+/// with the keys that go in it, and must be quick.
+pub type Announcement = Arc<dyn Fn(&[Key]) -> Bytes + Send + Sync>;
 
 /// What a [`Tracking`](crate::Tracking) stream says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,7 +32,7 @@ mod pattern;
 mod tag;
 
 pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Guard, Lineage, Lock, Scan, Tracking};
-pub use bus::{Bus, BusEvent, TrackingEvent};
+pub use bus::{Announcement, Bus, BusEvent, TrackingEvent};
 pub use bytes::Bytes;
 pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};
 pub use error::{Error, ErrorKind, Result};

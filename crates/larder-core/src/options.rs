@@ -151,15 +151,18 @@ impl SetItem {
 pub enum SetOutcome {
     /// The value is stored (or, with a TTL of zero, what stood there is gone).
     Stored,
+    /// Stored only by what stands in for a store that is away: in this process, and for a while. The store may hold something
+    /// older, and other processes know nothing of it.
+    StoodIn,
     /// The condition did not hold; nothing was changed.
     Rejected,
 }
 
 impl SetOutcome {
-    /// Whether the value was stored.
+    /// Whether the value was stored, if only by what stands in for a store that is away.
     #[must_use]
     pub fn is_stored(self) -> bool {
-        self == Self::Stored
+        matches!(self, Self::Stored | Self::StoodIn)
     }
 }
 

@@ -125,6 +125,16 @@ impl FallbackBackend {
         self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
     }
 
+    /// Remembers removals as if the primary had not carried them out; answers whether all of them will be, or something that
+    /// covers them. Returns when the journal's file, if there is one, holds them. For a removal that has to come after another
+    /// one which is only remembered.
+    pub async fn remember(&self, keys: &[Key]) -> bool {
+        // No short cut: each of them is to be remembered.
+        let kept = keys.iter().filter(|key| self.shared.remember(key)).count();
+        self.shared.saved().await;
+        kept == keys.len()
+    }
+
     /// Drops what the secondary holds of these keys, because somebody else has changed them. A secondary that does not
     /// remove them at once, as one in memory does, loses all that it holds.
     pub fn forget(&self, keys: &[Key]) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use larder_core::{Backend, Bytes, Error, Key, Result, SystemClock, Timer};
+use larder_core::{Announcement, Backend, Error, Key, Result, SystemClock, Timer};
 
 use crate::{
     Breaker, BreakerSettings, FallbackBackend, Fsync,
@@ -28,9 +28,6 @@ pub(crate) struct Settings {
     pub(crate) announce: Option<Announce>,
 }
 
-/// Makes the message that tells other processes of the removal of some keys.
-pub type Announcement = Arc<dyn Fn(&[Key]) -> Bytes + Send + Sync>;
-
 /// How other processes are told of removals that are made up for.
 pub(crate) struct Announce {
     pub(crate) channel: String,
@@ -53,6 +50,7 @@ pub struct FallbackBuilder {
     breaker: BreakerSettings,
     journal: Bounds,
     generation: Option<Key>,
+    leading: Option<Key>,
     file: Option<(PathBuf, Fsync)>,
     timer: Option<Arc<dyn Timer>>,
     seed: Option<u64>,
@@ -78,6 +76,7 @@ impl FallbackBuilder {
             breaker: BreakerSettings::default(),
             journal: Bounds { keys: 10_000, bytes: 8 << 20 },
             generation: None,
+            leading: None,
             file: None,
             timer: None,
             seed: None,
@@ -180,8 +179,15 @@ impl FallbackBuilder {
         self
     }
 
+    /// A key whose removal is confirmed before that of any other that is remembered with it, as it has to be where its absence
+    /// tells readers not to trust what they find under the others. By default there is none, and no order.
+    pub fn leading(mut self, key: Key) -> Self {
+        self.leading = Some(key);
+        self
+    }
+
     /// Tells other processes of the removals that are made up for after an outage: they go out with a message on this
-    /// channel of the primary's bus, in one step. `message` is called with the keys of each batch and must be quick. By
+    /// channel of the primary's bus, in one step. `message` is asked for each step. By
     /// default nobody is told.
     pub fn announce(mut self, channel: String, message: Announcement) -> Self {
         self.settings.announce = Some(Announce { channel, message });
@@ -219,12 +225,13 @@ impl FallbackBuilder {
     /// cannot be used.
     pub fn build(self) -> Result<FallbackBackend> {
         self.check()?;
-        let Self { primary, secondary, mut settings, slow_call, breaker, journal, generation, file, timer, seed } =
-            self;
+        let Self { primary, secondary, mut settings, slow_call, breaker, journal, .. } = self;
+        let (generation, leading, file, timer, seed) =
+            (self.generation, self.leading, self.file, self.timer, self.seed);
         settings.slow_call = slow_call.unwrap_or_else(|| settings.deadline.mul_f64(SLOW_SHARE));
         settings.successes = breaker.successes;
         let is_covered = generation.is_some();
-        let mut journal = Journal::new(journal, generation);
+        let mut journal = Journal::new(journal, generation, leading);
         let file = match &file {
             None => None,
             Some((path, fsync)) => {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
-use larder_core::{Bus, BusEvent, BusSource, Bytes, Each, Error, Key, Result};
+use larder_core::{Announcement, Bus, BusEvent, BusSource, Bytes, Each, Error, Key, Result};
 
 use crate::{FallbackBackend, call::Remember, shared::Shared};
 
@@ -19,13 +19,13 @@ impl BusSource for FallbackBackend {
 
     /// While the primary is away the answer is an error that says what becomes of the removal: see
     /// [`Deferred`](crate::Deferred).
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let operation = "remove_and_publish";
-        let channel = channel.to_owned();
+        let (channel, message) = (channel.to_owned(), Arc::clone(message));
         let attempts = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
             async move {
                 match primary.as_bus() {
-                    Some(bus) => bus.remove_and_publish(keys, &channel, message).await,
+                    Some(bus) => bus.remove_and_publish(keys, &channel, &message).await,
                     None => primary.delete_many(keys).await,
                 }
             }

@@ -95,7 +95,7 @@ impl Shared {
         change(&|kept| kept.begin(&item.key));
         let outcome = take.await;
         match outcome {
-            Ok(SetOutcome::Stored) => change(&|kept| kept.finish(&item.key, item.value.len())),
+            Ok(outcome) if outcome.is_stored() => change(&|kept| kept.finish(&item.key, item.value.len())),
             _ => change(&|kept| kept.forget(&item.key)),
         }
         outcome

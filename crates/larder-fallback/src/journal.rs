@@ -37,13 +37,14 @@ pub(crate) struct Journal {
     next: u64,
     lost: u64,
     generation: Option<Key>,
+    leading: Option<Key>,
     /// The number of the last removal that found no room.
     overflow: Option<u64>,
     file: Option<Arc<JournalFile>>,
 }
 
 impl Journal {
-    pub(crate) fn new(bounds: Bounds, generation: Option<Key>) -> Self {
+    pub(crate) fn new(bounds: Bounds, generation: Option<Key>, leading: Option<Key>) -> Self {
         Self {
             numbers: HashMap::new(),
             order: BTreeMap::new(),
@@ -52,6 +53,7 @@ impl Journal {
             next: 0,
             lost: 0,
             generation,
+            leading,
             overflow: None,
             file: None,
         }
@@ -141,6 +143,13 @@ impl Journal {
         self.order.range(from + 1..=to).take(most).map(|(number, key)| (key.clone(), *number)).collect()
     }
 
+    /// The key that goes before all others, if it has to be removed. As late as it was remembered: its removal covers earlier
+    /// ones, and what was remembered before it must not go before it either.
+    pub(crate) fn leading(&self) -> Option<(Key, u64)> {
+        let key = self.leading.as_ref()?;
+        self.numbers.get(key).map(|number| (key.clone(), *number))
+    }
+
     /// The generation, if it has to be removed, and the number of the last removal that this covers.
     pub(crate) fn overflow(&self) -> Option<(Key, u64)> {
         self.generation.clone().zip(self.overflow)
@@ -184,7 +193,7 @@ mod tests {
     }
 
     fn journal(keys: usize) -> Journal {
-        Journal::new(Bounds { keys, bytes: 1 << 20 }, None)
+        Journal::new(Bounds { keys, bytes: 1 << 20 }, None, None)
     }
 
     #[test]
@@ -213,7 +222,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut journal = Journal::new(Bounds { keys: 100, bytes: 1000 }, None);
+        let mut journal = Journal::new(Bounds { keys: 100, bytes: 1000 }, None, None);
         assert!(journal.append(&key(&"a".repeat(400))));
         assert!(!journal.append(&key(&"b".repeat(400))));
         assert!(journal.append(&key("c")));
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_overflown_journal_holds_every_key_until_the_latest_overflow_is_settled() {
-        let mut journal = Journal::new(Bounds { keys: 1, bytes: 1000 }, Some(key("generation")));
+        let mut journal = Journal::new(Bounds { keys: 1, bytes: 1000 }, Some(key("generation")), None);
         assert!(journal.append(&key("a")) && !journal.holds(&key("x")));
         assert!(journal.append(&key("b")) && journal.holds(&key("x")));
         let (generation, early) = journal.overflow().unwrap();

@@ -59,7 +59,7 @@ mod window;
 
 pub use backend::FallbackBackend;
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Ticket};
-pub use builder::{Announcement, FallbackBuilder};
+pub use builder::FallbackBuilder;
 pub use deferred::Deferred;
 pub use journal_file::Fsync;
 pub use stats::{FallbackStats, FaultCounts, FileState};

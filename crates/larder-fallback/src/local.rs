@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt, future::BoxFuture};
-use larder_core::{Backend, Each, Error, ErrorKind, Expiry, Key, Pattern, Result, SCAN_PAGE, SetItem, Ttl};
+use larder_core::{Backend, Each, Error, ErrorKind, Expiry, Key, Pattern, Result, SCAN_PAGE, SetItem, SetOutcome, Ttl};
 
 use crate::{
     call::{Attempt, Attempts, Item},
@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// Stores in the secondary what the primary did not take.
-    pub(crate) async fn store_local(self: &Arc<Self>, item: &SetItem, epoch: u64) -> Result<larder_core::SetOutcome> {
+    pub(crate) async fn store_local(self: &Arc<Self>, item: &SetItem, epoch: u64) -> Result<SetOutcome> {
         let key = self.local_key(epoch, &item.key);
         let life = match item.options.ttl {
             Ttl::For(life) => self.bounded(life),
@@ -83,7 +83,8 @@ impl Shared {
         let local = SetItem::new(key, item.value.clone(), item.options.ttl(life));
         let take = async {
             let answer = self.secondary.set_many(std::slice::from_ref(&local)).await.pop();
-            answer.unwrap_or_else(|| Err(away_error("set_many", &item.key)))
+            let outcome = answer.unwrap_or_else(|| Err(away_error("set_many", &item.key)))?;
+            Ok(if outcome.is_stored() { SetOutcome::StoodIn } else { outcome })
         };
         self.keeping(item, epoch, take).await
     }

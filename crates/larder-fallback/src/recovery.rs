@@ -190,8 +190,7 @@ impl Shared {
         let limit = self.settings.deadline.saturating_mul(PATIENCE);
         match (&self.settings.announce, self.primary.as_bus()) {
             (Some(announce), Some(bus)) => {
-                let message = (announce.message)(keys);
-                let call = bus.remove_and_publish(keys, &announce.channel, message);
+                let call = bus.remove_and_publish(keys, &announce.channel, &announce.message);
                 self.timely("remove_and_publish", limit, call).await
             }
             _ => self.timely("delete_many", limit, self.primary.delete_many(keys)).await,
@@ -200,33 +199,37 @@ impl Shared {
 
     /// Removes remembered keys from the primary. Those that it refuses stay remembered; an error says that it is away.
     async fn replay(self: &Arc<Self>, mut from: u64, to: u64) -> Result<()> {
+        if let Some(leading) = self.change(None, |gate| gate.journal.leading()) {
+            self.make_up_for(&[leading]).await?;
+        }
         loop {
             let batch = self.change(None, |gate| gate.journal.batch(from, to, BATCH));
-            let Some(last) = batch.last() else { return Ok(()) };
-            from = last.1;
-            let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
-            let answers = self.remove(&keys).await?;
-            let mut fault = None;
-            let mut answered = false;
-            for ((key, number), answer) in batch.iter().zip(answers) {
-                match answer {
-                    Ok(_) => {
-                        answered = true;
-                        let settled = self.change(None, |gate| gate.journal.settle(key, *number));
-                        if settled {
-                            count(&self.counters.replayed);
-                        }
-                    }
-                    Err(error) if is_absence(&error) => fault = Some(error),
-                    Err(error) => {
-                        answered = true;
-                        tracing::warn!(target: "larder", %error, "a remembered removal was refused; it is tried again");
+            let Some((_, last)) = batch.last() else { return Ok(()) };
+            from = *last;
+            self.make_up_for(&batch).await?;
+        }
+    }
+
+    async fn make_up_for(self: &Arc<Self>, batch: &[(Key, u64)]) -> Result<()> {
+        let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
+        let answers = self.remove(&keys).await?;
+        let (mut fault, mut answered) = (None, false);
+        for ((key, number), answer) in batch.iter().zip(answers) {
+            match answer {
+                Ok(_) => {
+                    answered = true;
+                    let settled = self.change(None, |gate| gate.journal.settle(key, *number));
+                    if settled {
+                        count(&self.counters.replayed);
                     }
                 }
-            }
-            if let Some(error) = fault.filter(|_| !answered) {
-                return Err(error);
+                Err(error) if is_absence(&error) => fault = Some(error),
+                Err(error) => {
+                    answered = true;
+                    tracing::warn!(target: "larder", %error, "a remembered removal was refused; it is tried again");
+                }
             }
         }
+        fault.filter(|_| !answered).map_or(Ok(()), Err)
     }
 }

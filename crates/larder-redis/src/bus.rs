@@ -12,7 +12,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use larder_core::{Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
+use larder_core::{Announcement, Bus, BusEvent, BusSource, Bytes, Each, Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::{
@@ -44,10 +44,10 @@ impl BusSource for RedisBackend {
 
     /// Each transaction (MULTI, an UNLINK for each key, PUBLISH, EXEC) removes keys of one socket, at most as many as go
     /// into one chunk of a batch; in a cluster those of one slot. A key counts as removed only where EXEC answered. In a
-    /// cluster keys seldom share a slot, so that nearly each of them costs a message: give few keys at a time. Without keys
-    /// nothing is sent.
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
-        self.remove_and_tell(keys, channel, &message).await
+    /// cluster keys seldom share a slot, so that nearly each of them costs a transaction and a message. Without keys nothing
+    /// is sent.
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
+        self.remove_and_tell(keys, channel, message).await
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
-use larder_core::{Bytes, Each, Error, ErrorKind, Key, Result};
+use larder_core::{Announcement, Each, Error, ErrorKind, Key, Result};
 use redis::{ErrorKind as RedisKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use crate::{RedisBackend, error, error::first_of_transaction, reply, socket::Request, topology::Call};
@@ -21,7 +21,7 @@ const RIGHTS: &str = "nothing was removed, since the user lacks a right: a remov
      and `exec`, the keys, and the channel; extend its ACL on the server";
 
 impl RedisBackend {
-    pub(crate) async fn remove_and_tell(&self, keys: &[Key], channel: &str, message: &Bytes) -> Each<bool> {
+    pub(crate) async fn remove_and_tell(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         self.servers.own_writes().gone(keys);
         let order: Vec<usize> = (0..keys.len()).collect();
         let mut answers: Vec<Option<Result<bool>>> = keys.iter().map(|_| None).collect();
@@ -54,7 +54,7 @@ impl RedisBackend {
         keys: &[Key],
         group: &[usize],
         channel: &str,
-        message: &Bytes,
+        message: &Announcement,
     ) -> Vec<(usize, Result<bool>)> {
         match self.remove_together(keys, group, channel, message).await {
             // The slot is on its way to another node, and its keys are on both: none of them was removed.
@@ -75,15 +75,16 @@ impl RedisBackend {
         keys: &[Key],
         group: &[usize],
         channel: &str,
-        message: &Bytes,
+        message: &Announcement,
     ) -> Result<Result<Value, RedisError>> {
-        let mut pipeline = Pipeline::with_capacity(group.len() + 1);
+        let keys: Vec<Key> = group.iter().map(|index| keys[*index].clone()).collect();
+        let mut pipeline = Pipeline::with_capacity(keys.len() + 1);
         pipeline.atomic();
-        for index in group {
-            pipeline.cmd("UNLINK").arg(keys[*index].as_str());
+        for key in &keys {
+            pipeline.cmd("UNLINK").arg(key.as_str());
         }
-        pipeline.cmd("PUBLISH").arg(channel).arg(&message[..]);
-        let call = Call::write(OPERATION, keys[group[0]].as_str());
+        pipeline.cmd("PUBLISH").arg(channel).arg(&message(&keys)[..]);
+        let call = Call::write(OPERATION, keys[0].as_str());
         let answer = self.servers.send_raw(call, Request::Transaction(&pipeline)).await?;
         // A node that takes over the slot refuses in its answer to EXEC.
         let answer = answer.and_then(Value::extract_error);

@@ -8,7 +8,7 @@ use larder_memory::AnyValue;
 use crate::{
     Cacheable,
     call::Place,
-    engine::NearRead,
+    engine::{NearRead, Written},
     private::{Typed, count_hit, typed},
     stats::Event,
     value::ValueOps,
@@ -72,13 +72,13 @@ pub(crate) async fn set_many<K: ToKey, V: Cacheable>(
     place: Place<'_>,
     items: impl IntoIterator<Item = (K, V)>,
     ttl: Option<Duration>,
-) -> Result<usize> {
+) -> Result<Written> {
     let engine = &place.cache.engine;
     let ops = ValueOps::of::<V>();
     let items: Vec<(Key, AnyValue)> =
         items.into_iter().map(|(key, value)| (place.key(&key), Arc::new(value) as AnyValue)).collect();
     if !engine.is_enabled() {
-        return Ok(0);
+        return Ok(Written::default());
     }
     engine.write_many(place.region, &items, ops, ttl).await
 }

@@ -318,7 +318,8 @@ impl CacheBuilder {
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
                     .timer(timer.clone())
-                    .generation(Tag::everything().marker(&prefix));
+                    .generation(Tag::everything().marker(&prefix))
+                    .leading(Tag::any().marker(&prefix));
                 let fallback = if self.bus {
                     let speaker = Arc::clone(&coherence);
                     let say = move |keys: &[Key]| speaker.removal(keys);

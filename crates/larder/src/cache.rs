@@ -14,7 +14,7 @@ use larder_invalidation::Invalidate;
 use crate::{
     CacheBuilder, CacheInfo, Cacheable, Invalidated, LoadError, Loaded, Near, Previous, RegionBuilder, Stats,
     call::{Load, Place, Set, load_optional},
-    engine::{Engine, RegionState},
+    engine::{Engine, RegionState, Written},
     raw::{Raw, RawValue},
     value::ValueOps,
 };
@@ -227,22 +227,25 @@ impl Cache {
         items: impl IntoIterator<Item = (K, V)>,
         ttl: Option<Duration>,
     ) -> usize {
-        self.try_set_many(items, ttl).await.unwrap_or_else(|error| {
+        let written = crate::batch::set_many(self.place(), items, ttl).await.unwrap_or_else(|error| {
             crate::events::degraded("set_many", &error);
-            0
-        })
+            Written::default()
+        });
+        written.stored
     }
 
     /// Writes many values in one round trip.
     ///
     /// # Errors
-    /// The first of the remote tier; the other values may be stored.
+    /// The first of the remote tier; the other values may be stored. While it is away,
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable), as from [`TrySet`](crate::TrySet).
     pub async fn try_set_many<K: ToKey, V: Cacheable>(
         &self,
         items: impl IntoIterator<Item = (K, V)>,
         ttl: Option<Duration>,
     ) -> Result<usize> {
-        crate::batch::set_many(self.place(), items, ttl).await
+        let written = crate::batch::set_many(self.place(), items, ttl).await?;
+        if written.stood_in > 0 { Err(self.engine.away("set_many")) } else { Ok(written.stored) }
     }
 
     /// Whether the key is there, in either tier.

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt, future::ready, stream::BoxStream};
 use larder_core::{
-    Atomic, Backend, BackendExt, Bus, BusEvent, BusSource, Bytes, Counter, Each, Expected, Expiry, Found, GetOptions,
-    Inspect, Key, Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome,
+    Announcement, Atomic, Backend, BackendExt, Bus, BusEvent, BusSource, Bytes, Counter, Each, Expected, Expiry, Found,
+    GetOptions, Inspect, Key, Lineage, Lock, Remaining, Result, Scan, SetItem, SetOptions, SetOutcome,
 };
 use larder_redis::RedisBackend;
 use serde::{Deserialize, Serialize};
@@ -175,7 +175,7 @@ impl BusSource for SplitBackend {
         Ok(Box::new(SplitBus { outward, inward, deaf, losses: Arc::clone(&self.losses) }))
     }
 
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         if self.loses_removal() {
             return keys.iter().map(|_| Ok(true)).collect();
         }

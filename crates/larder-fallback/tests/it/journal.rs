@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use larder_core::{
-    Backend, BackendExt, Bus, BusSource, Bytes, Each, Error, ErrorKind, Expiry, Found, GetOptions, Key, Remaining,
-    Result, SetItem, SetOutcome,
+    Announcement, Backend, BackendExt, Bus, BusSource, Bytes, Each, Error, ErrorKind, Expiry, Found, GetOptions, Key,
+    Remaining, Result, SetItem, SetOutcome,
 };
 use larder_fallback::{BreakerState, Deferred, FallbackBackend};
 use larder_testing::{Fault, FaultyBackend, ManualClock, Operation};
@@ -105,7 +105,7 @@ impl BusSource for Announcing {
         Err(Error::unsupported("open_bus", "announcing"))
     }
 
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let refused = self.refused.lock().expect("nobody panics with it").clone();
         let mut answers = self.inner.delete_many(keys).await;
         for (key, answer) in keys.iter().zip(&mut answers) {
@@ -114,7 +114,7 @@ impl BusSource for Announcing {
             }
         }
         if answers.iter().any(Result::is_ok) {
-            self.heard.lock().expect("nobody panics with it").push((channel.to_owned(), message, keys.len()));
+            self.heard.lock().expect("nobody panics with it").push((channel.to_owned(), message(keys), keys.len()));
         }
         answers
     }

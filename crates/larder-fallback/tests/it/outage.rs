@@ -136,7 +136,7 @@ async fn a_conditional_write_is_not_decided_locally_unless_asked() {
     world.lose_primary().await;
     let first = world.fallback.set(&key("a"), Bytes::from("v"), add).await.expect("it was asked for");
     let second = world.fallback.set(&key("a"), Bytes::from("w"), add).await.expect("it was asked for");
-    assert_eq!((first, second), (SetOutcome::Stored, SetOutcome::Rejected));
+    assert_eq!((first, second), (SetOutcome::StoodIn, SetOutcome::Rejected));
 }
 
 /// Fails for one key of each batch.

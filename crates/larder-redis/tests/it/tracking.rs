@@ -1,10 +1,10 @@
 //! Word of changes by others: which come, which do not, and when it is not to be relied on.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use larder_core::{
-    Atomic, BackendExt, Bytes, Expected, GetOptions, Key, SetItem, Tracking, TrackingEvent,
+    Announcement, Atomic, BackendExt, BusSource, Bytes, Expected, GetOptions, Key, SetItem, Tracking, TrackingEvent,
     envelope::{CodecId, Header, Kind},
 };
 use larder_redis::RedisBackend;
@@ -165,7 +165,8 @@ async fn a_load_after_ones_own_removal_or_the_end_of_a_life_is_ones_own() {
         backend.set(&name, entry("old"), plain()).await.unwrap();
         assert_silent(&server, &mut events).await;
         if by_many {
-            larder_core::BusSource::remove_and_publish(&backend, &[name.clone()], "n:%bus", "gone".into()).await;
+            let gone: Announcement = Arc::new(|_| Bytes::from_static(b"gone"));
+            backend.remove_and_publish(std::slice::from_ref(&name), "n:%bus", &gone).await;
         } else {
             backend.delete(&name).await.unwrap();
         }

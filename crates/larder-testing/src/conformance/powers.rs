@@ -1,11 +1,14 @@
 //! What a backend says of itself, and its optional powers as a whole. That those are there which the fixture declares
 //! is checked before every case.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use larder_core::{BackendExt, BusEvent, ErrorKind, Pattern, SetOptions};
+use larder_core::{Announcement, BackendExt, BusEvent, ErrorKind, Pattern, SetOptions};
 
 use super::Case;
 
@@ -76,20 +79,32 @@ pub async fn keys_are_removed_and_told_of_in_one_step(case: &Case) {
     keys.insert(1, absent);
     keys.push(keys[0].clone());
     let message = Bytes::from_static(b"\0gone\r\n");
-    let removed = source.remove_and_publish(&keys, case.prefix(), message.clone()).await;
+    let named = Arc::new(Mutex::new(Vec::new()));
+    let (says, names) = (message.clone(), Arc::clone(&named));
+    let gone: Announcement = Arc::new(move |keys| {
+        names.lock().unwrap().extend_from_slice(keys);
+        says.clone()
+    });
+    let removed = source.remove_and_publish(&keys, case.prefix(), &gone).await;
     let removed: Vec<bool> = removed.into_iter().map(Result::unwrap).collect();
     let there: Vec<bool> = (0..keys.len()).map(|index| index != 1 && index != 21).collect();
     assert_eq!(removed, there, "the second key was absent, and the last is the first once more");
-    assert_eq!(next(&mut events).await, BusEvent::Message(message.clone()));
+    assert_eq!(next(&mut events).await, BusEvent::Message(message));
+    let mut named = std::mem::take(&mut *named.lock().unwrap());
+    let mut told = keys.clone();
+    named.sort();
+    told.sort();
+    assert_eq!(named, told, "each key goes in one step, which tells of it");
     for key in &keys {
         case.assert_absent(key).await;
     }
     case.assert_value(&kept, "v").await;
     // How often is open, but not that it comes for keys that were all absent, and nowhere else.
-    let again = source.remove_and_publish(&keys[..2], case.prefix(), Bytes::from("again")).await;
+    let says: Announcement = Arc::new(|_| Bytes::from("again"));
+    let again = source.remove_and_publish(&keys[..2], case.prefix(), &says).await;
     assert!(again.into_iter().all(|there| !there.unwrap()));
     while next(&mut events).await != BusEvent::Message(Bytes::from("again")) {}
-    assert!(source.remove_and_publish(&[], case.prefix(), message).await.is_empty());
+    assert!(source.remove_and_publish(&[], case.prefix(), &gone).await.is_empty());
     source.open_bus(&format!("{}elsewhere", case.prefix())).await.unwrap().publish(Bytes::from("end")).await.unwrap();
     assert_eq!(next(&mut other).await, BusEvent::Message(Bytes::from("end")));
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use larder_core::{
-    Atomic, Bus, BusEvent, BusSource, Counter, Each, Error, Expected, Inspect, Key, Lock, Pattern, Result, SamplePage,
-    Scan, ServerFigures, ServerSettings, SetOptions, SetOutcome,
+    Announcement, Atomic, Bus, BusEvent, BusSource, Counter, Each, Error, Expected, Inspect, Key, Lock, Pattern,
+    Result, SamplePage, Scan, ServerFigures, ServerSettings, SetOptions, SetOutcome,
 };
 
 use super::{Controls, FaultyBackend, Operation};
@@ -103,7 +103,7 @@ impl BusSource for FaultyBackend {
         Ok(Box::new(FaultyBus { inner, controls: Arc::clone(&self.controls) }))
     }
 
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let Some(source) = self.inner.as_bus() else {
             return keys.iter().map(|key| Err(self.lacks(Operation::RemoveAndPublish).with_key(key))).collect();
         };

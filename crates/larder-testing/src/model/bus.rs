@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use larder_core::{Bus, BusEvent, BusSource, Each, Key, Result};
+use larder_core::{Announcement, Bus, BusEvent, BusSource, Each, Key, Result};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::ModelBackend;
@@ -26,13 +26,13 @@ impl BusSource for ModelBackend {
         Ok(Box::new(ModelBus { channel }))
     }
 
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let mut entries = self.live();
         let removed = keys.iter().map(|key| Ok(entries.remove(key).is_some())).collect();
         let channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(channel) {
+        if let Some(channel) = channels.get(channel).filter(|_| !keys.is_empty()) {
             // The only error is that nobody listens.
-            drop(channel.send(message));
+            drop(channel.send(message(keys)));
         }
         removed
     }

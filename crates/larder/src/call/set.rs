@@ -139,6 +139,9 @@ impl<'a, K: ToKey> IntoFuture for Set<'a, K> {
 }
 
 /// [`Set`] that tells a fault: `.await` for `Result<SetOutcome>`.
+///
+/// While the remote tier is away the answer is [`Unavailable`](ErrorKind::Unavailable), although this process keeps the value for
+/// the outage, as [`Set`] says by `true`: other processes know nothing of it.
 #[must_use = "a write does nothing until it is awaited"]
 pub struct TrySet<'a, K>(Set<'a, K>);
 
@@ -188,7 +191,12 @@ impl<'a, K: ToKey> IntoFuture for TrySet<'a, K> {
 
     fn into_future(self) -> Self::IntoFuture {
         let (place, write) = self.0.into_write();
-        Box::pin(run(place, write))
+        Box::pin(async move {
+            match run(place, write).await? {
+                SetOutcome::StoodIn => Err(place.cache.engine.away("set")),
+                outcome => Ok(outcome),
+            }
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt;
 use larder_core::{Bus, BusEvent, Tag, Target, Timer};
 
-use super::{Beat, Body, Coherence, Message};
+use super::{Beat, Body, Coherence, Message, UNNUMBERED};
 use crate::{engine::Engine, events};
 
 /// Subscriptions that had to be given up follow each other no faster, so that a bus that loses messages all the time
@@ -94,6 +94,7 @@ impl Engine {
                     link.origins.heard_of(origin, sequence, now);
                     link.origins.excuse(origin, &beat.void);
                 }
+                _ if sequence == UNNUMBERED => {}
                 _ => link.origins.heard(origin, sequence, now),
             }
         }

@@ -9,12 +9,15 @@ const PROTOCOL: &str = "larder 1";
 /// Bytes of keys that one message names at most.
 const MOST_BYTES: usize = 32 << 10;
 
+/// In place of a number: a message that nobody misses, since it is repeated until it has come through.
+pub(crate) const UNNUMBERED: u64 = 0;
+
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Which cache says it.
     pub(crate) origin: u64,
-    /// How many messages it had sent with this one; a heartbeat is not counted, it repeats the number.
+    /// How many messages it had sent with this one, or [`UNNUMBERED`]; a heartbeat is not counted, it repeats the number.
     pub(crate) sequence: u64,
     pub(crate) body: Body,
 }

@@ -18,7 +18,7 @@ mod outbox;
 mod track;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,11 +27,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::{Bus, Error, Guard, Key, Tag, Target, Tick, UnixMillis};
+use larder_core::{Announcement, Bus, Guard, Key, Result, Tag, Target, Tick, UnixMillis};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub(crate) use self::message::{Beat, Body, Message, portions};
+pub(crate) use self::message::{Beat, Body, Message, UNNUMBERED, portions};
 use self::{origins::Origins, outbox::Outbox};
 use crate::{
     engine::{Engine, Meta},
@@ -201,11 +201,15 @@ impl Coherence {
         (sequence, Bytes::from(message.encode()))
     }
 
-    /// What is said of removals in an outage, and when they are made up for, as often as that is tried: nobody misses it,
-    /// since it has no number of its own.
+    /// A message that will never come: the others miss it.
+    fn skip_a_number(&self) {
+        self.sequence.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is said of removals in an outage, and when they are made up for, as often as that is tried. Without a number: nobody
+    /// misses it, and it stands for no other message.
     pub(crate) fn removal(&self, keys: &[Key]) -> Bytes {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        Bytes::from(Message { origin: self.origin, sequence, body: Body::Keys(keys.to_vec()) }.encode())
+        Bytes::from(Message { origin: self.origin, sequence: UNNUMBERED, body: Body::Keys(keys.to_vec()) }.encode())
     }
 
     /// A message may not have been sent, but its removals are remembered and will be told of.
@@ -261,27 +265,47 @@ impl Link {
     }
 }
 
-/// A message on its way. Dropped before it was answered, it may not have been sent: what it tells of is remembered.
+/// The number of a message, and what it names.
+type Said = (u64, Vec<Key>);
+
+/// The messages of a removal on their way, in the order in which they were made. Dropped before it was answered, none of them may have been sent: what they tell of
+/// is remembered.
 pub(crate) struct Sending<'a> {
-    coherence: &'a Coherence,
-    sequence: u64,
-    answered: bool,
+    coherence: &'a Arc<Coherence>,
+    said: Arc<Mutex<Vec<Said>>>,
 }
 
 impl<'a> Sending<'a> {
-    pub(crate) fn new(coherence: &'a Coherence, sequence: u64) -> Self {
-        Self { coherence, sequence, answered: false }
+    pub(crate) fn new(coherence: &'a Arc<Coherence>) -> Self {
+        Self { coherence, said: Arc::default() }
     }
 
-    pub(crate) fn answered(mut self) {
-        self.answered = true;
+    pub(crate) fn announcement(&self) -> Announcement {
+        let (coherence, said) = (Arc::clone(self.coherence), Arc::clone(&self.said));
+        Arc::new(move |keys| {
+            let (number, message) = coherence.compose(Body::Keys(keys.to_vec()));
+            said.lock().push((number, keys.to_vec()));
+            message
+        })
+    }
+
+    /// A message went out if every key was removed that it names, unless another one was made for a key afterwards.
+    pub(crate) fn answered(self, keys: &[Key], answers: &[Result<bool>]) {
+        let failed = keys.iter().zip(answers).filter(|(_, answer)| answer.is_err());
+        let mut unsent: HashSet<Key> = failed.map(|(key, _)| key.clone()).collect();
+        for (number, keys) in std::mem::take(&mut *self.said.lock()).into_iter().rev() {
+            if keys.iter().any(|key| unsent.contains(key)) {
+                self.coherence.void(number);
+            }
+            unsent.extend(keys);
+        }
     }
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            self.coherence.void(self.sequence);
+        for (number, _) in self.said.lock().drain(..) {
+            self.coherence.void(number);
         }
     }
 }
@@ -401,7 +425,7 @@ pub(crate) fn channel(prefix: &str) -> String {
 }
 
 /// Opens the bus of a backend, if it has one.
-pub(crate) async fn open(backend: &dyn larder_core::Backend, channel: &str) -> Result<Option<Box<dyn Bus>>, Error> {
+pub(crate) async fn open(backend: &dyn larder_core::Backend, channel: &str) -> Result<Option<Box<dyn Bus>>> {
     match backend.as_bus() {
         Some(source) => source.open_bus(channel).await.map(Some),
         None => Ok(None),

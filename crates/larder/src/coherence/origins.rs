@@ -7,8 +7,9 @@ use std::{collections::HashMap, time::Duration};
 
 use larder_core::Tick;
 
-/// More than so many missing at a time are a hole at once.
-const MOST_MISSING: u64 = 256;
+/// More than so many missing at a time are a hole at once. In a cluster each key of a removal may have a message of its own, and
+/// they overtake each other.
+const MOST_MISSING: u64 = 4096;
 
 /// An origin that was silent for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{TryStreamExt, future::join_all};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
-    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem, SetOptions,
-    Status, Tag, Target, Ttl,
+    Announcement, Backend, BackendExt, BusSource, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE,
+    Scanned, SetItem, SetOptions, SetOutcome, Status, Tag, Target, Ttl,
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
@@ -23,6 +23,18 @@ use crate::{
 /// each, so that others hardly notice. A longer page costs less time in all, and in a cluster more bytes, since nearly each key
 /// is removed there with a message of its own that names all of them.
 const SWEPT_TOGETHER: usize = 32;
+
+/// Messages' worth of keys that a removal has on its way at once. In a cluster each of the keys may be told of by itself, and the
+/// others wait for no more messages than they would miss (`MOST_MISSING`).
+const PORTIONS_TOGETHER: usize = 2;
+
+/// What came of a batch of writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Written {
+    pub(crate) stored: usize,
+    /// How many of these only the fallback has.
+    pub(crate) stood_in: usize,
+}
 
 impl Engine {
     /// Reads many keys of the remote tier in one round trip, and promotes what it finds.
@@ -62,23 +74,23 @@ impl Engine {
     }
 
     /// Writes many values in one round trip, and tells the other processes of those that were stored, also if others
-    /// failed; answers how many were stored.
+    /// failed.
     pub(crate) async fn write_many(
         &self,
         region: &RegionState,
         items: &[(Key, AnyValue)],
         ops: &'static ValueOps,
         ttl: Option<Duration>,
-    ) -> Result<usize> {
+    ) -> Result<Written> {
         region.counters.add(Event::Set, items.len() as u64);
         let writes =
             items.iter().map(|(key, value)| Write::plain(key.clone(), Arc::clone(value), ops, ttl.map(Ttl::For)));
         let Some(remote) = self.remote_of(region) else {
-            let mut stored = 0;
+            let mut written = Written::default();
             for write in writes {
-                stored += usize::from(self.write_near(region, &write)?.is_stored());
+                written.stored += usize::from(self.write_near(region, &write)?.is_stored());
             }
-            return Ok(stored);
+            return Ok(written);
         };
         let began = self.tags.epoch();
         let from = self.timer.now();
@@ -100,12 +112,13 @@ impl Engine {
         let limit = region.strategy.remote_deadline.saturating_mul(20);
         let answers = self.within(limit, async { Ok(remote.backend.set_many(&batch).await) }).await;
         abandoned.not_needed();
-        let mut stored = Vec::new();
+        let (mut stored, mut stood_in) = (Vec::new(), 0);
         let mut fault = answers.as_ref().err().cloned();
         for ((mut ticket, write, plan, bytes), answer) in sent.into_iter().zip(answers.unwrap_or_default()) {
             match answer {
                 Ok(outcome) if outcome.is_stored() => {
                     stored.push(write.key.clone());
+                    stood_in += usize::from(outcome == SetOutcome::StoodIn);
                     if region.strategy.tiers.uses_near()
                         && !self.keep_written(&mut ticket, region, &write, &plan, (began, from, bytes))
                     {
@@ -116,12 +129,12 @@ impl Engine {
                 Err(error) => fault = Some(error),
             }
         }
-        let count = stored.len();
-        if count > 0 {
+        let written = Written { stored: stored.len(), stood_in };
+        if written.stored > 0 {
             self.announce(&stored).await;
         }
         match fault {
-            None => Ok(count),
+            None => Ok(written),
             Some(error) => {
                 self.forget_all(items.iter().map(|(key, _)| key));
                 Err(error)
@@ -245,12 +258,7 @@ impl Engine {
         }
         match target {
             Target::Keys(keys) => tally(self.remove(keys).await),
-            Target::Tags(tags) => {
-                let mut answers = self.remove(&self.tag_markers(tags)).await;
-                // The common marker is not what was asked for.
-                answers.iter_mut().take(1).flatten().for_each(|was_there| *was_there = false);
-                tally(answers)
-            }
+            Target::Tags(tags) => self.remove_tags(tags).await,
             Target::Region(prefix) => self.remove_marker(&self.tag_of(prefix)).await,
             Target::Everything => self.remove_marker(&Tag::everything()).await,
             wide => match self.remove_matching(wide, watch).await {
@@ -266,6 +274,27 @@ impl Engine {
         }
     }
 
+    /// The marker that goes with every tag's is removed first, and the others when that is confirmed: a load that makes a tag's
+    /// marker anew must find that the common one has changed. Where it is not confirmed, they are removed at once all the same,
+    /// since there are readers, and once more after the common one.
+    async fn remove_tags(&self, tags: &[Tag]) -> Result<(u64, bool)> {
+        if tags.is_empty() {
+            return Ok((0, false));
+        }
+        let barred = self.remove_marker(&Tag::any()).await;
+        let markers: Vec<Key> = tags.iter().map(|tag| tag.marker(&self.prefix)).collect();
+        let (removed, mut deferred) = tally(self.remove(&markers).await)?;
+        if barred?.1 {
+            deferred = true;
+            if let Some(fallback) = &self.fallback
+                && !fallback.remember(&markers).await
+            {
+                return Err(self.away("invalidate"));
+            }
+        }
+        Ok((removed, deferred))
+    }
+
     async fn remove_marker(&self, tag: &Tag) -> Result<(u64, bool)> {
         tally(self.remove(&[tag.marker(&self.prefix)]).await)
     }
@@ -278,22 +307,23 @@ impl Engine {
         };
         if self.is_away() {
             // The journal takes them, and has its own messages when it is replayed.
-            let message = self.coherence.removal(keys);
-            return bus.remove_and_publish(keys, self.coherence.channel(), message).await;
+            let coherence = Arc::clone(&self.coherence);
+            let message: Announcement = Arc::new(move |keys| coherence.removal(keys));
+            return bus.remove_and_publish(keys, self.coherence.channel(), &message).await;
         }
-        let portions = portions(keys).into_iter().map(|keys| async move {
-            let (sequence, message) = self.coherence.compose(Body::Keys(keys.to_vec()));
-            let sending = Sending::new(&self.coherence, sequence);
-            let answers = bus.remove_and_publish(keys, self.coherence.channel(), message).await;
-            if answers.iter().all(Result::is_ok) {
-                sending.answered();
-            }
-            answers
-        });
-        let answers = join_all(portions).await.concat();
+        // Collected, since a lazy stream of borrowing futures is not known to be `Send`.
+        let portions: Vec<_> = portions(keys).into_iter().map(|keys| self.remove_portion(bus, keys)).collect();
+        let answers = stream::iter(portions).buffered(PORTIONS_TOGETHER).collect::<Vec<_>>().await.concat();
         if !answers.iter().all(Result::is_ok) {
             self.announce_unsure(keys).await;
         }
+        answers
+    }
+
+    async fn remove_portion(&self, bus: &dyn BusSource, keys: &[Key]) -> Each<bool> {
+        let sending = Sending::new(&self.coherence);
+        let answers = bus.remove_and_publish(keys, self.coherence.channel(), &sending.announcement()).await;
+        sending.answered(keys, &answers);
         answers
     }
 

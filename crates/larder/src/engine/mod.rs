@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     background::{STATS_KEY, spawn_upkeep},
-    bulk::tally,
+    bulk::{Written, tally},
     read::{
         Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
         Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, answer, found, judge, provenance,
@@ -252,7 +252,7 @@ impl Engine {
         let mut meta = meta;
         (meta.period, meta.relies_on_bus) = self.coherence.vouch(now);
         let mut cap = region.strategy.near_life(life.stale_for);
-        if self.remote_of(region).is_none() {
+        if self.remote.is_none() || self.remote_of(region).is_none() && !self.coherence.speaks() {
             meta.relies_on_bus = false;
         } else {
             // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers

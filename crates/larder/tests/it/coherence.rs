@@ -6,8 +6,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use larder::{Cache, ErrorKind, ManualClock, Region, Source, Status, Strategy, strategy::FailSafe};
 use larder_core::{
-    Atomic, Backend, BackendExt, BusSource, Bytes, Each, Expiry, Found, GetOptions, Guard, Key, Lineage, Remaining,
-    SetItem, SetOutcome, UnixMillis,
+    Announcement, Atomic, Backend, BackendExt, BusSource, Bytes, Each, Expiry, Found, GetOptions, Guard, Key, Lineage,
+    Remaining, SetItem, SetOutcome, UnixMillis,
 };
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 use parking_lot::Mutex;
@@ -437,6 +437,23 @@ async fn without_trust_near_copies_live_for_the_blind_ttl_or_are_not_kept() {
 }
 
 #[tokio::test]
+async fn what_is_kept_near_alone_lives_for_the_blind_ttl_too_while_others_may_not_be_heard() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = (Process::start(&clock, &shared).await, Process::start(&clock, &shared).await);
+    assert!(two.cache.near().set("k", 1_u32).await);
+    assert!(one.cache.invalidate().key("k").await.is_ok());
+    clock.settle().await;
+    assert!(!two.holds().await, "they hear of each other");
+    two.backend.set_for(Operation::Publish, Fault::Fail(ErrorKind::Unavailable));
+    clock.advance_and_settle(SILENCE).await;
+    assert!(two.cache.near().set("k", 2_u32).await);
+    assert!(two.holds().await);
+    clock.advance(SECOND);
+    assert!(!two.holds().await);
+}
+
+#[tokio::test]
 async fn without_trust_versions_are_read_together_with_the_value_where_the_call_names_the_tags() {
     let clock = ManualClock::new();
     let shared = model(&clock);
@@ -656,10 +673,11 @@ impl BusSource for Scattered {
         self.store.as_bus().unwrap().open_bus(channel).await
     }
 
-    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: Bytes) -> Each<bool> {
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let (first, others) = keys.split_at(keys.len().min(1));
         let mut answers = self.store.as_bus().unwrap().remove_and_publish(first, channel, message).await;
         if !others.is_empty() {
+            drop(message(others));
             answers.extend(self.store.delete_many(others).await);
         }
         answers

@@ -270,3 +270,29 @@ async fn the_report_is_plain_json() {
     let json = cache.health().await.to_json();
     assert!(json.contains(r#""reason":"auth""#) && json.contains(r#""faults":{"auth":"#), "{json}");
 }
+
+#[tokio::test]
+async fn a_write_in_an_outage_is_kept_here_and_told_to_who_asks_for_faults() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, backend) = faulty(&clock, &shared).await;
+    let other = process(&clock, &shared).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.fail(ErrorKind::Unavailable);
+    for _ in 0..5 {
+        cache.get::<_, u32>("missing").await;
+    }
+    for value in 2..5_u32 {
+        assert!(cache.set("k", value).await);
+        assert_eq!(cache.try_set("k", value).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(cache.get("k").await, Some(Arc::new(value)));
+        assert_eq!(cache.set_many([("a", value), ("b", value)], None).await, 2);
+        let many = cache.try_set_many([("a", value), ("b", value)], None).await;
+        assert_eq!(many.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(cache.get("b").await, Some(Arc::new(value)));
+    }
+    assert_eq!(other.get::<_, u32>("k").await, Some(Arc::new(1)), "nobody else knows of them");
+    backend.heal();
+    clock.advance_and_settle(SECOND * 60).await;
+    assert!(cache.try_set("k", 9_u32).await.unwrap().is_stored());
+}

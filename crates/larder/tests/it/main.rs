@@ -14,6 +14,7 @@ mod invalidations;
 mod leases;
 mod loads;
 mod model;
+mod order;
 mod regression;
 mod shutdown;
 mod source;
