@@ -78,6 +78,18 @@ async fn an_invalidation_by_pattern_reaches_the_other_process() {
 }
 
 #[tokio::test]
+async fn a_pattern_leaves_what_larder_keeps_for_itself() {
+    let server = RedisServer::start();
+    let cache = process(&server).await;
+    assert!(cache.set("plan", 1_u32).await);
+    assert_eq!(server.command(&["EXISTS", "t:%run", "t:%tag:%all"]), "2");
+    assert_eq!(server.command(&["SET", "t:%lease:even", "a process loads it"]), "OK");
+    let removed = cache.invalidate().pattern("*n").await.unwrap();
+    assert_eq!(server.command(&["EXISTS", "t:plan", "t:%run", "t:%lease:even"]), "2");
+    assert_eq!(removed.remote, 1);
+}
+
+#[tokio::test]
 async fn an_invalidation_by_symbol_reaches_the_other_process_and_no_other_symbol() {
     let server = RedisServer::start();
     let keys =

@@ -1,12 +1,12 @@
 //! The globs of `data/glob-cases.json` (drawn from the pages and test suites of Redis, Valkey and miniredis) mean the same to
-//! a live server, to the Redis backend and to the memory backend.
+//! a live server, to the Redis backend and to the memory backend; and random ones mean the same to Larder and to the server.
 
 #![expect(clippy::unwrap_used, reason = "what the tests of this file share fails by a panic")]
 
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use larder_core::{Backend, BackendExt, Key, Pattern, Scan, SetOptions};
+use larder_core::{Backend, BackendExt, Key, Pattern, Scan, SetOptions, glob_matches};
 use larder_memory::MemoryBackend;
 use larder_redis::{RedisBackend, RedisConfig};
 use larder_testing::RedisServer;
@@ -48,4 +48,46 @@ async fn globs_mean_the_same_to_the_server_and_to_every_backend() {
         assert_eq!(found(&redis, pattern, &all).await, wanted, "redis: {pattern}");
         assert_eq!(found(&memory, pattern, &all).await, wanted, "memory: {pattern}");
     }
+}
+
+fn random_text(random: &mut fastrand::Rng, letters: &[&str], most: usize) -> String {
+    let length = random.usize(1..=most);
+    (0..length).map(|_| letters[random.usize(..letters.len())]).collect()
+}
+
+/// Whether a class may have a range from an ASCII byte to another: which bytes lie between depends on whether the server's
+/// machine has signed characters.
+fn may_range_beyond_ascii(pattern: &str) -> bool {
+    !pattern.is_ascii() && pattern.contains('[') && pattern.contains('-')
+}
+
+#[test]
+fn random_globs_match_the_same_random_keys_here_and_on_the_server() {
+    let server = RedisServer::start();
+    let mut random = fastrand::Rng::with_seed(7);
+    // Those of a class more often, since most combinations of them are malformed in some way.
+    let letters = ["a", "b", "c", "d", "-", "^", "]", "[", "\\", "*", "?", "é", "ж", ":"];
+    let special = ["[", "]", "^", "-", "\\", "*", "*", "?", "[a-", "-c]", "[^", "[\\", "\\]"];
+    let keys: BTreeSet<String> = (0..400).map(|_| random_text(&mut random, &letters, 5)).collect();
+    for key in &keys {
+        server.command(&["SET", key, "1"]);
+    }
+    let mut matched = 0;
+    for _ in 0..4000 {
+        let pattern: String = (0..random.usize(1..=4))
+            .map(|_| {
+                let letters = if random.bool() { special.as_slice() } else { &letters };
+                random_text(&mut random, letters, 3)
+            })
+            .collect();
+        if may_range_beyond_ascii(&pattern) {
+            continue;
+        }
+        let answer = server.command(&["KEYS", &pattern]);
+        let there: BTreeSet<&str> = answer.lines().filter(|key| !key.is_empty()).collect();
+        let here = keys.iter().map(String::as_str).filter(|key| glob_matches(pattern.as_bytes(), key.as_bytes()));
+        assert_eq!(here.collect::<BTreeSet<_>>(), there, "{pattern:?}");
+        matched += there.len();
+    }
+    assert!(matched > 10_000, "the patterns match too little to say anything: {matched}");
 }

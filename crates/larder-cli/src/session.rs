@@ -94,13 +94,7 @@ impl Names {
 
     /// Whether Larder keeps this key for itself.
     pub(crate) fn is_internal(&self, key: &Key) -> bool {
-        key.as_str().strip_prefix(&self.prefix).is_some_and(|rest| {
-            // `%` and two digits is an escaped character of a user's key.
-            rest.strip_prefix('%').is_some_and(|mark| {
-                let escape = mark.as_bytes().get(..2);
-                !escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            })
-        })
+        key.is_internal(&self.prefix)
     }
 
     fn holds(&self, key: &str) -> bool {
@@ -214,14 +208,6 @@ mod tests {
 
     fn names() -> Names {
         Names { namespace: "shop".into(), prefix: "shop:".into() }
-    }
-
-    #[test]
-    fn what_larder_keeps_for_itself_is_told_from_escaped_keys() {
-        let internal = |key: &str| names().is_internal(&Key::from_canonical(key));
-        assert!(internal("shop:%tag:a") && internal("shop:%stats:01") && internal("shop:%tags"));
-        assert!(!internal("shop:%20a") && !internal("shop:a") && !internal("other:%tag:a"));
-        assert!(!names().is_internal(&Key::with_prefix("shop:", "%tag")));
     }
 
     #[test]

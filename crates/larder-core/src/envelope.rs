@@ -16,6 +16,8 @@
 //!
 //! The three deadlines (24 to 48) lie outside the checksum, so that touching an entry patches them in place.
 
+use std::time::Duration;
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{Error, ErrorKind, MAX_OWN_TAGS, MAX_TAGS, Result, Tag, UnixMillis};
@@ -310,6 +312,18 @@ impl Header {
     }
 }
 
+/// How long what begins with these bytes was to live, if it is a value or a remembered absence; no more is checked of it.
+#[must_use]
+pub fn life_of_value(bytes: &[u8]) -> Option<Duration> {
+    let (fixed, _) = bytes.split_at_checked(HEADER_BYTES)?;
+    let is_known = fixed.starts_with(&MAGIC) && fixed[MAGIC.len()] == VERSION;
+    if !is_known || !matches!(Kind::from_byte(fixed[5]), Some(Kind::Value | Kind::Negative)) {
+        return None;
+    }
+    let millis = u64_at(fixed, DEADLINES.start + 16);
+    Some(if millis == u64::MAX { Duration::MAX } else { Duration::from_millis(millis) })
+}
+
 /// The new deadlines of an entry, written over the old ones; the checksum does not cover them.
 ///
 /// # Errors
@@ -387,6 +401,20 @@ mod tests {
         header.plain_len = 5;
         header.tags = vec![TagVersion { tag: Tag::from("symbol:BTC"), version: 7 }];
         header
+    }
+
+    #[test]
+    fn the_life_of_a_value_is_read_from_its_first_bytes() {
+        let mut header = sample();
+        let life = |header: &Header| life_of_value(&header.encode(b"hello").unwrap());
+        assert_eq!(life(&header), Some(Duration::from_secs(2)));
+        header.ttl_ms = u64::MAX;
+        assert_eq!(life(&header), Some(Duration::MAX));
+        for kind in [Kind::Placeholder, Kind::Hold] {
+            assert_eq!(life(&Header::new(kind, CodecId::RAW)), None);
+        }
+        assert_eq!(life_of_value(&MAGIC), None);
+        assert_eq!(life_of_value(&[0; HEADER_BYTES]), None);
     }
 
     #[test]

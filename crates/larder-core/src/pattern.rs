@@ -2,6 +2,9 @@
 //!
 //! `*` any bytes, `?` one byte, `[abc]` `[a-z]` `[^a]` one byte of (or outside) a class, `\x` the character x. The rules
 //! are those of Redis 7.0's `stringmatchlen` (`src/util.c`), matched here without recursion.
+//!
+//! Bytes are unsigned here. What lies between an ASCII byte and another, as in `[a-é]`, depends on the machine for which the
+//! server was compiled: such a range is of no use.
 
 use std::{fmt, sync::Arc};
 
@@ -25,7 +28,7 @@ impl Pattern {
             );
             return Err(Error::new(ErrorKind::InvalidArgument, "pattern", message));
         }
-        Ok(Self(render("", glob).into()))
+        Ok(Self(render(glob).into()))
     }
 
     /// The pattern behind a canonical prefix (a namespace, a region): only keys below it match.
@@ -49,7 +52,7 @@ impl Pattern {
     /// Exactly one key.
     #[must_use]
     pub fn exactly(key: &Key) -> Self {
-        Self(render("", &escape_glob(key.as_str())).into())
+        Self(escape_glob(key.as_str()).into())
     }
 
     /// Text that is canonical already, from a message or a backend.
@@ -113,8 +116,8 @@ pub fn literal_part<P: KeyPart + ?Sized>(part: &P) -> String {
 }
 
 /// A person's glob over keys becomes a glob over canonical keys.
-fn render(prefix: &str, glob: &str) -> String {
-    let mut out = String::from(prefix);
+fn render(glob: &str) -> String {
+    let mut out = String::with_capacity(glob.len());
     let mut characters = glob.chars();
     while let Some(character) = characters.next() {
         match character {
@@ -261,6 +264,16 @@ mod tests {
         let star = Pattern::new(r"user:\*").unwrap();
         assert!(star.matches(Key::new("user:*").as_str()));
         assert!(!star.matches(Key::new("user:x").as_str()));
+    }
+
+    #[test]
+    fn exactly_one_key_is_found_whatever_is_in_it() {
+        for key in [Key::new("a*b?[c] %"), Key::new(&(None::<u8>, "a:b")), Key::from_canonical("foreign [*] \\ %2a é")]
+        {
+            let pattern = Pattern::exactly(&key);
+            assert!(pattern.matches(key.as_str()), "{pattern} {key}");
+            assert!(!pattern.matches(&format!("{key}x")) && !pattern.matches("axb"), "{pattern} {key}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use larder_core::{Error, ErrorKind, KeyPart, Result, Tag, Target, literal_part};
+use larder_core::{Error, ErrorKind, KeyBuf, KeyPart, Result, Tag, Target, literal_part};
 
 use crate::invalidate::region_prefix;
 
@@ -46,16 +46,22 @@ impl<D: Dimension + ?Sized> Dimension for &D {
 /// is found by the tag alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WholePart {
-    tag: Cow<'static, str>,
+    name: Cow<'static, str>,
     regions: Vec<Cow<'static, str>>,
     value: String,
+    tag: Tag,
 }
 
 impl WholePart {
     /// The value of a dimension, such as `WholePart::new("account", 7)`, with the tag `account:7` and no regions yet.
     #[must_use]
     pub fn new(tag: impl Into<Cow<'static, str>>, value: impl KeyPart) -> Self {
-        Self { tag: tag.into(), regions: Vec::new(), value: literal_part(&value) }
+        let name = tag.into();
+        // As a whole, since one that is too long ends in a digest of all of it.
+        let mut tag = KeyBuf::new();
+        tag.path(&name).separator().part(&value);
+        let tag = Tag::from_canonical(tag.to_key().as_str());
+        Self { name, regions: Vec::new(), value: literal_part(&value), tag }
     }
 
     /// Adds regions, by name, whose keys are searched.
@@ -86,8 +92,8 @@ impl WholePart {
 
 impl Dimension for WholePart {
     fn targets(&self, namespace_prefix: &str) -> Result<Vec<Target>> {
-        if self.tag.is_empty() || self.value.is_empty() {
-            let (field, named) = if self.tag.is_empty() { ("tag", "dimension") } else { (&*self.tag, "value") };
+        if self.name.is_empty() || self.value.is_empty() {
+            let (field, named) = if self.name.is_empty() { ("tag", "dimension") } else { (&*self.name, "value") };
             let message = format!("`{field}` is empty; name the {named} whose entries are to go");
             return Err(Error::new(ErrorKind::InvalidArgument, "invalidate", message));
         }
@@ -96,15 +102,14 @@ impl Dimension for WholePart {
             let prefix = region_prefix(namespace_prefix, region)?;
             targets.push(Target::Part { prefix, part: self.value.clone() });
         }
-        let tag = format!("{}:{}", Tag::from(&*self.tag), self.value);
-        targets.push(Target::Tags(vec![Tag::from_canonical(tag)]));
+        targets.push(Target::Tags(vec![self.tag.clone()]));
         Ok(targets)
     }
 }
 
 impl fmt::Debug for WholePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WholePart({}:{} in {:?})", self.tag, self.value, self.regions)
+        write!(f, "WholePart({} in {:?})", self.tag, self.regions)
     }
 }
 
@@ -131,6 +136,18 @@ impl fmt::Debug for WholePart {
 ///     Invalidate::new(cache).book("rates").account(7).symbol("BTCUSDT").await
 /// }
 /// ```
+///
+/// A method of [`Invalidate`](crate::Invalidate) itself would be called in place of one of its name, so that such a name is
+/// refused:
+///
+/// ```compile_fail
+/// larder_invalidation::dimensions! {
+///     pub trait Desk {
+///         /// Quotes.
+///         fn symbol(name: &str) = "quote" in ["quotes"];
+///     }
+/// }
+/// ```
 #[macro_export]
 macro_rules! dimensions {
     (
@@ -139,6 +156,8 @@ macro_rules! dimensions {
             $($(#[$method_doc:meta])* fn $method:ident($value:ident: $type:ty) = $tag:literal $(in [$($region:literal),+ $(,)?])?;)+
         }
     ) => {
+        $($crate::__unlike_own_methods!($method);)+
+
         $(#[$doc])*
         $visibility trait $trait: ::core::marker::Sized {
             $($(#[$method_doc])* #[must_use = "nothing is invalidated until this is awaited"] fn $method(self, $value: $type) -> Self;)+
@@ -150,4 +169,30 @@ macro_rules! dimensions {
             })+
         }
     };
+}
+
+/// Refuses the names of [`Invalidate`](crate::Invalidate)'s own methods.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __unlike_own_methods {
+    (key) => { $crate::__unlike_own_methods!(@refused "key"); };
+    (keys) => { $crate::__unlike_own_methods!(@refused "keys"); };
+    (tag) => { $crate::__unlike_own_methods!(@refused "tag"); };
+    (tags) => { $crate::__unlike_own_methods!(@refused "tags"); };
+    (pattern) => { $crate::__unlike_own_methods!(@refused "pattern"); };
+    (region) => { $crate::__unlike_own_methods!(@refused "region"); };
+    (everything) => { $crate::__unlike_own_methods!(@refused "everything"); };
+    (symbol) => { $crate::__unlike_own_methods!(@refused "symbol"); };
+    (exchange) => { $crate::__unlike_own_methods!(@refused "exchange"); };
+    (user_session) => { $crate::__unlike_own_methods!(@refused "user_session"); };
+    (by) => { $crate::__unlike_own_methods!(@refused "by"); };
+    (on_progress) => { $crate::__unlike_own_methods!(@refused "on_progress"); };
+    (into_targets) => { $crate::__unlike_own_methods!(@refused "into_targets"); };
+    (dry_run) => { $crate::__unlike_own_methods!(@refused "dry_run"); };
+    (@refused $name:literal) => {
+        ::core::compile_error!(::core::concat!(
+            "`", $name, "` is a method of `Invalidate` itself, which would be called instead; give the dimension another name"
+        ));
+    };
+    ($other:ident) => {};
 }

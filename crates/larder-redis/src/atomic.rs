@@ -50,9 +50,13 @@ impl Atomic for RedisBackend {
         if let Some(millis) = millis {
             command.arg("PX").arg(millis);
         }
-        self.servers.own_writes().wrote(key, &value);
+        self.servers.own_writes().placed(key, &value);
         let answer = self.command(Call::write(operation, key.as_str()), key, &command).await?;
-        reply::bytes(operation, answer).map_err(|error| error.with_key(key))
+        let found = reply::bytes(operation, answer).map_err(|error| error.with_key(key))?;
+        if found.is_some() {
+            self.servers.own_writes().gone([key]);
+        }
+        Ok(found)
     }
 
     async fn compare_and_set(
@@ -73,7 +77,11 @@ impl Atomic for RedisBackend {
         let arguments = [Argument::Bytes(&expected.prefix), length(expected), Argument::Bytes(&value), life];
         self.servers.own_writes().wrote(key, &value);
         let answer = self.script(operation, &COMPARE_AND_SET, key, &arguments).await?;
-        Ok(if reply::flag(operation, answer)? { SetOutcome::Stored } else { SetOutcome::Rejected })
+        if reply::flag(operation, answer)? {
+            return Ok(SetOutcome::Stored);
+        }
+        self.servers.own_writes().gone([key]);
+        Ok(SetOutcome::Rejected)
     }
 
     async fn compare_and_delete(&self, key: &Key, expected: &Expected) -> Result<bool> {
@@ -84,6 +92,7 @@ impl Atomic for RedisBackend {
 impl RedisBackend {
     pub(crate) async fn delete_if(&self, operation: &'static str, key: &Key, expected: &Expected) -> Result<bool> {
         let arguments = [Argument::Bytes(&expected.prefix), length(expected)];
+        self.servers.own_writes().gone([key]);
         reply::flag(operation, self.script(operation, &COMPARE_AND_DELETE, key, &arguments).await?)
     }
 }

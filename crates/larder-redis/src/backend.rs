@@ -206,6 +206,7 @@ impl Backend for RedisBackend {
 
     /// UNLINK, so that the server frees large values aside.
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        self.servers.own_writes().gone(keys);
         self.flags("delete_many", Effect::Change, keys, 1, |key, pipeline| {
             pipeline.cmd("UNLINK").arg(key);
         })

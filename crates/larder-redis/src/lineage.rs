@@ -7,8 +7,10 @@
 //! that who crashes in between leaves the work to the next. Processes that see the same change may all do so; to remove
 //! twice does no harm.
 //!
-//! A process that has compared a run once does not do so again: nothing but a new run can make it wrong. So the record may
-//! be evicted without harm to those that run; while they do they renew it, so that it seldom is.
+//! To a process that has compared a run once it means nothing that the record is gone. So it may be evicted without harm to
+//! those that run; while they do they renew it, so that it seldom is. But a record of another run says also to them that the
+//! data are others: the server was a replica of another primary meanwhile, and took over again. (In a cluster records travel
+//! with their slots; there a node that takes over again is compared by its office.)
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -88,7 +90,7 @@ pub(crate) struct Standing {
 
 impl Lineage for RedisBackend {
     /// Open connections are compared in place, before they carry the next command about a key. Costs a round trip for each
-    /// namespace and server, four where something has changed.
+    /// namespace and connection, four where something has changed.
     fn guard(&self, guard: Guard) {
         self.servers.guards().list.write().push(guard);
         self.servers.vet_all();
@@ -120,10 +122,11 @@ impl Manager {
         let office = self.office();
         for (guard, standing) in guards.iter().zip(standings.iter_mut()) {
             let run = socket.run.as_ref().ok_or_else(|| Error::new(ErrorKind::Auth, OPERATION, RIGHTS))?;
-            if standing.run.as_ref() == Some(run) && standing.office == office {
+            let place = Place { manager: self, servers: &servers, socket, guard };
+            let is_known = standing.run.as_ref() == Some(run) && standing.office == office;
+            if is_known && (servers.is_cluster() || !place.names_another(run).await.map_err(refusal)?) {
                 continue;
             }
-            let place = Place { manager: self, servers: &servers, socket, guard };
             if !place.compare(run, standing).await.map_err(refusal)? {
                 continue;
             }
@@ -172,6 +175,12 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Whether another run is recorded.
+    async fn names_another(&self, run: &str) -> Result<bool, ConnectError> {
+        let recorded = self.recorded().await?.and_then(|(_, recorded)| recorded);
+        Ok(recorded.is_some_and(|recorded| recorded != run.as_bytes()))
+    }
+
     /// Makes the record say what is true, after the generation was removed if it did not. Answers whether there is a
     /// record: a node of a cluster that serves nothing has none.
     async fn compare(&self, run: &str, standing: &mut Standing) -> Result<bool, ConnectError> {

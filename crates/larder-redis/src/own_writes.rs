@@ -4,23 +4,32 @@
 //! writes. (Its own means, `NOLOOP`, knows the connection that made the last change; but values go out on several, and
 //! none of them is the one that tracks.) So what is stored is looked at: an entry begins with a token that no other write
 //! has. Where the token is one of those written last, nothing has changed that this process does not know of.
+//!
+//! But for this: a fill token is placed only where nothing stands. If there was a value of one's own whose life has not
+//! ended, and neither a removal of one's own nor word of another's, then somebody removed it a moment ago, and word of that
+//! comes together with word of the token. That is passed on, once.
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use larder_core::{
     Clock, Key, SystemClock, Tick,
-    envelope::{MAGIC, TOKEN_BYTES},
+    envelope::{MAGIC, TOKEN_BYTES, life_of_value},
 };
 use parking_lot::Mutex;
+
+/// What ends so soon may have ended.
+const LEEWAY: Duration = Duration::from_millis(100);
 
 /// How long after a write word of it is looked into. What comes later counts as another's.
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// So many keys are remembered; of further ones word counts as another's.
+/// So many keys are remembered at most, and half as many of those that were written last: word of a write comes within a
+/// moment.
 const MOST_KEYS: usize = 16_384;
 
 /// So many writes of one key: a load writes a placeholder and then the value.
@@ -33,13 +42,24 @@ pub(crate) type Token = [u8; TOKEN_BYTES];
 pub(crate) struct OwnWrites {
     clock: SystemClock,
     trackers: AtomicUsize,
-    keys: Mutex<HashMap<Key, Writes>>,
+    keys: Mutex<Remembered>,
 }
 
-#[derive(Debug)]
+/// Two generations, so that what was written long ago is forgotten without being looked for.
+#[derive(Debug, Default)]
+struct Remembered {
+    young: HashMap<Key, Writes>,
+    old: HashMap<Key, Writes>,
+}
+
+#[derive(Debug, Default)]
 struct Writes {
     last: Tick,
     tokens: VecDeque<Token>,
+    /// Until when there is a value.
+    lives_until: Tick,
+    /// A value was removed by somebody else, and word of it may be taken for word of one's own write.
+    was_removed: bool,
 }
 
 impl OwnWrites {
@@ -53,26 +73,45 @@ impl OwnWrites {
 
     pub(crate) fn end(&self) {
         if self.trackers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.keys.lock().clear();
+            *self.keys.lock() = Remembered::default();
         }
     }
 
     /// To be called before a value is sent. What is no entry has no token, and is not remembered.
     pub(crate) fn wrote(&self, key: &Key, value: &[u8]) {
+        self.remember(key, value, false);
+    }
+
+    /// To be called before a fill token is sent that takes no other thing's place.
+    pub(crate) fn placed(&self, key: &Key, token: &[u8]) {
+        self.remember(key, token, true);
+    }
+
+    /// To be called before these keys are removed, when word of them is passed on, and when a value was not stored after
+    /// all: nothing of one's own is known to stand there.
+    pub(crate) fn gone<'k>(&self, gone: impl IntoIterator<Item = &'k Key>) {
+        if self.trackers.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut keys = self.keys.lock();
+        for key in gone {
+            keys.remove(key);
+        }
+    }
+
+    fn remember(&self, key: &Key, value: &[u8], is_placed: bool) {
         if self.trackers.load(Ordering::Acquire) == 0 || !value.starts_with(&MAGIC) {
             return;
         }
         let Some(token) = value.first_chunk::<TOKEN_BYTES>() else { return };
         let now = self.clock.now();
         let mut keys = self.keys.lock();
-        if keys.len() >= MOST_KEYS && !keys.contains_key(key) {
-            keys.retain(|_, writes| now.since(writes.last) < MEMORY);
-            if keys.len() >= MOST_KEYS {
-                return;
-            }
-        }
-        let writes = keys.entry(key.clone()).or_insert_with(|| Writes { last: now, tokens: VecDeque::new() });
+        let writes = keys.of_writer(key);
         writes.last = now;
+        if is_placed {
+            writes.was_removed |= writes.lives_until > now + LEEWAY;
+        }
+        writes.lives_until = life_of_value(value).map_or(Tick::ZERO, |life| now + life);
         if writes.tokens.len() == MOST_WRITES {
             writes.tokens.pop_front();
         }
@@ -87,12 +126,38 @@ impl OwnWrites {
 
     /// Whether what is stored, by its first bytes, is what was written.
     pub(crate) fn is_own(&self, key: &Key, stored: &[u8]) -> bool {
-        self.keys.lock().get(key).is_some_and(|writes| writes.tokens.iter().any(|token| token == stored))
+        let keys = self.keys.lock();
+        keys.get(key).is_some_and(|writes| !writes.was_removed && writes.tokens.iter().any(|token| token == stored))
+    }
+}
+
+impl Remembered {
+    fn get(&self, key: &Key) -> Option<&Writes> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Of a key that is being written.
+    fn of_writer(&mut self, key: &Key) -> &mut Writes {
+        if !self.young.contains_key(key) {
+            let writes = self.old.remove(key).unwrap_or_default();
+            if self.young.len() >= MOST_KEYS / 2 {
+                self.old = mem::take(&mut self.young);
+            }
+            self.young.insert(key.clone(), writes);
+        }
+        self.young.entry(key.clone()).or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_core::envelope::{CodecId, Header, Kind};
+
     use super::*;
 
     fn value(write: u8) -> Vec<u8> {
@@ -134,13 +199,42 @@ mod tests {
         assert!(!own.may_be_own(&key));
     }
 
+    fn written(kind: Kind, life: Duration) -> Vec<u8> {
+        let mut header = Header::new(kind, CodecId::RAW);
+        header.ttl_ms = u64::try_from(life.as_millis()).unwrap();
+        header.encode(b"").unwrap()
+    }
+
     #[test]
-    fn no_more_keys_are_kept_than_there_is_room_for() {
+    fn a_fill_token_in_the_place_of_a_value_that_lived_is_no_own_write_until_that_was_told() {
+        let (own, key, long) = (tracked(), Key::new("k"), Duration::from_secs(600));
+        let load = |life| {
+            let (token, value) = (written(Kind::Placeholder, life), written(Kind::Value, life));
+            own.placed(&key, &token);
+            let while_loading = own.is_own(&key, &token[..TOKEN_BYTES]);
+            // A token that is renewed.
+            own.wrote(&key, &token);
+            own.wrote(&key, &value);
+            [while_loading, own.is_own(&key, &value[..TOKEN_BYTES])]
+        };
+        assert_eq!(load(long), [true, true]);
+        assert_eq!(load(long), [false, false]);
+        own.gone([&key]);
+        assert_eq!(load(LEEWAY), [true, true]);
+        assert_eq!(load(long), [true, true], "the life of the one before had ended");
+    }
+
+    #[test]
+    fn of_more_keys_than_there_is_room_for_those_are_kept_that_were_written_last() {
         let own = tracked();
-        for index in 0..MOST_KEYS + 10 {
-            own.wrote(&Key::new(&index.to_string()), &value(1));
+        let name = |index: usize| Key::new(&index.to_string());
+        for index in 0..3 * MOST_KEYS {
+            own.wrote(&Key::new("again and again"), &value(2));
+            own.wrote(&name(index), &value(1));
+            assert!(own.is_own(&name(index), &value(1)[..TOKEN_BYTES]), "{index}");
         }
-        assert_eq!(own.keys.lock().len(), MOST_KEYS);
-        assert!(own.may_be_own(&Key::new("0")));
+        assert!(own.may_be_own(&Key::new("again and again")));
+        let kept = (0..3 * MOST_KEYS).filter(|index| own.may_be_own(&name(*index))).count();
+        assert!((MOST_KEYS / 4..=MOST_KEYS).contains(&kept), "{kept}");
     }
 }

@@ -22,6 +22,7 @@ const RIGHTS: &str = "nothing was removed, since the user lacks a right: a remov
 
 impl RedisBackend {
     pub(crate) async fn remove_and_tell(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
+        self.servers.own_writes().gone(keys);
         let order: Vec<usize> = (0..keys.len()).collect();
         let mut answers: Vec<Option<Result<bool>>> = keys.iter().map(|_| None).collect();
         let groups = self.groups(&order, keys);

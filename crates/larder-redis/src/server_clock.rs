@@ -57,6 +57,10 @@ impl Sample {
 
     /// Whether this one should take an older one's place.
     fn replaces(&self, old: &Self) -> bool {
+        // Of connections that are opened at once, one may report what it measured after another has measured anew.
+        if self.taken < old.taken {
+            return false;
+        }
         let is_other_run = matches!((&self.run, &old.run), (Some(new), Some(old)) if new != old);
         // What a long round trip may have feigned is no jump.
         let feigned = u64::try_from((self.round_trip / 2).as_micros()).unwrap_or(u64::MAX);
@@ -197,6 +201,12 @@ mod tests {
         assert_eq!(ahead(&after([sample(0, 2, 0, "a"), sample(1000, 90, 30, "b")]), 2000), Some(30));
         // Not what the round trip alone may have made.
         assert_eq!(ahead(&after([sample(0, 2, 0, "a"), sample(1000, 400, 250, "a")]), 2000), Some(0));
+    }
+
+    #[test]
+    fn a_sample_that_comes_late_does_not_bring_back_what_was_before_a_jump_or_a_failover() {
+        assert_eq!(ahead(&after([sample(1000, 2, 200, "a"), sample(0, 2, 0, "a")]), 2000), Some(200));
+        assert_eq!(ahead(&after([sample(1000, 2, 200, "b"), sample(0, 2, 0, "a")]), 2000), Some(200));
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl Tracker {
         let own = self.servers.own_writes();
         let (doubtful, mut changed): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| own.may_be_own(key));
         changed.extend(self.not_own(doubtful).await);
+        own.gone(&changed);
         if flushed && events.send(TrackingEvent::Flushed).await.is_err() {
             return false;
         }

@@ -127,7 +127,7 @@ fn named<'a>(
         // An operator means the keys that begin so: also those that were not written through the region's handle, and so
         // do not go with its marker.
         let mut prefix = KeyBuf::with_prefix(&names.prefix);
-        prefix.path(region).separator();
+        prefix.path(region.strip_suffix(':').unwrap_or(region)).separator();
         prefix.finish();
         let keys = Targets(vec![Target::Pattern(Pattern::prefix(prefix.as_str()))]);
         invalidate = invalidate.region(region).by(keys);
@@ -146,7 +146,10 @@ async fn preview(session: &Session, targets: Vec<Target>, limit: u32) -> Result<
     let limit = usize::try_from(limit)?;
     let line = Progress::new();
     let (mut previewed, mut listed) = (Vec::with_capacity(targets.len()), BTreeSet::new());
-    for target in &targets {
+    // A region is asked for by its marker and by its keys: these are the same.
+    let prefixes: Vec<Pattern> = targets.iter().filter_map(prefix_of).collect();
+    let is_counted = |target: &&Target| !matches!(target, Target::Pattern(pattern) if prefixes.contains(pattern));
+    for target in targets.iter().filter(is_counted) {
         let keys = match target {
             Target::Tags(_) => None,
             Target::Keys(keys) => {
@@ -165,6 +168,14 @@ async fn preview(session: &Session, targets: Vec<Target>, limit: u32) -> Result<
     }
     line.end();
     Ok(report_preview(&previewed, listed, limit))
+}
+
+/// The pattern of a region's keys.
+fn prefix_of(target: &Target) -> Option<Pattern> {
+    match target {
+        Target::Region(prefix) => Some(Pattern::prefix(prefix)),
+        _ => None,
+    }
 }
 
 /// Keeps the first of them, in order, and one more to know whether there are more.

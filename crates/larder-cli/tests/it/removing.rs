@@ -72,6 +72,7 @@ async fn symbols_exchanges_users_and_regions_are_invalidated() {
         ("--exchange", "binance", "db:pairs:binance"),
         ("--user", "7", "session:7"),
         ("--region", "prices", "prices:x"),
+        ("--region", "prices:", "prices:y"),
     ] {
         cache.set(gone, 1_u32).await;
         cache.set("api:ticker:BTCUSDT", 2_u32).await;
@@ -111,6 +112,34 @@ async fn a_dry_run_counts_and_changes_nothing() {
     assert_eq!(everything["keys"], 4, "what Larder keeps for itself is not counted: {everything}");
     assert_eq!(server.command(&["EXISTS", "shop:report:1"]), "1");
     assert_eq!(near(&cache, "report:1").await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_region_counts_each_key_once() {
+    let server = RedisServer::start();
+    let cache = service(&server).await;
+    let prices = cache.region::<str, u32>("prices").build().unwrap();
+    assert!(prices.set("x", 1).await);
+    cache.set("prices:y", 2_u32).await;
+    let document = json(&server, &["invalidate", "--dry-run", "--region", "prices"]);
+    assert_eq!((&document["keys"], &document["exact"]), (&json!(2), &json!(true)), "{document}");
+    assert_eq!(document["listed"], json!(["shop:prices:x", "shop:prices:y"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_lists_every_key_that_goes_also_those_that_begin_with_what_is_absent_or_a_list() {
+    let server = RedisServer::start();
+    let cache = service(&server).await;
+    cache.set((None::<&str>, 1), 1_u32).await;
+    cache.set((vec!["a"], 1), 1_u32).await;
+    cache.set((Some(Some("x")), 1), 1_u32).await;
+    let keys = json!(["shop:%(a%,%):1", "shop:%n:1", "shop:%sx:1"]);
+    let listed = json(&server, &["invalidate", "--dry-run", "--pattern", "*:1"]);
+    assert_eq!(listed["listed"], keys);
+    let found = json(&server, &["keys", "*:1"]);
+    let found: Vec<_> = found["keys"].as_array().unwrap().iter().map(|key| &key["key"]).collect();
+    assert_eq!(json!(found), keys);
+    assert_eq!(json(&server, &["invalidate", "--pattern", "*:1"])["removed"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,9 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 pub(crate) use self::buffer::needs_escape;
 pub use self::buffer::{KeyBuf, MAX_KEY_BYTES};
 
+/// What the keys begin with that Larder keeps for itself, behind the namespace.
+const INTERNAL: [&str; 5] = ["%tag:", "%stats:", "%lease:", "%run", "%probe:"];
+
 /// An owned canonical key. Cheap to clone; compares, hashes and displays as its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
@@ -45,6 +48,15 @@ impl Key {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is one of the keys that Larder keeps for itself in a namespace (whose prefix is `""` or ends in `:`):
+    /// markers of tags, leases, statistics, the run of the server, probes. No user's key is: behind a `%` stands an escaped
+    /// character there, an absent part or a list.
+    #[must_use]
+    pub fn is_internal(&self, namespace_prefix: &str) -> bool {
+        let rest = self.0.strip_prefix(namespace_prefix);
+        rest.is_some_and(|rest| INTERNAL.iter().any(|mark| rest.starts_with(mark)))
     }
 
     /// The canonical text, shared.
@@ -140,6 +152,19 @@ mod tests {
         assert_eq!(text(&(Some(None::<&str>), 1)), "%s%n:1");
         assert_eq!(text(&(Some(Some("%n")), 1)), "%s%25n:1");
         assert_eq!(text(&(Some(5), 1)), "5:1");
+    }
+
+    #[test]
+    fn what_larder_keeps_for_itself_is_told_from_users_keys() {
+        for key in ["shop:%tag:a", "shop:%stats:01", "shop:%lease:a", "shop:%run", "shop:%run:{1}", "shop:%probe:1"] {
+            assert!(Key::from_canonical(key).is_internal("shop:"), "{key}");
+        }
+        let users = [Key::with_prefix("shop:", "%tag:a"), Key::with_prefix("shop:", &(None::<&str>, 1))];
+        let users =
+            users.into_iter().chain(["shop:a", "shop:%20a", "other:%tag:a", "shop:%(a%,%)"].map(Key::from_canonical));
+        for key in users {
+            assert!(!key.is_internal("shop:"), "{key}");
+        }
     }
 
     #[test]

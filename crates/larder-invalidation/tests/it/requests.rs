@@ -86,6 +86,16 @@ fn a_symbol_with_special_characters_is_only_text_and_its_tag_is_the_one_that_par
 }
 
 #[test]
+fn a_value_that_is_too_long_for_a_tag_is_found_by_the_tag_that_parts_make() {
+    let recorder = Recorder::default();
+    for length in [100, 500, 510, 600] {
+        let value = "v".repeat(length);
+        let own = targets(|request| request.by(WholePart::new("account", value.as_str())), &recorder);
+        assert_eq!(own, [Target::Tags(vec![Tag::new(&("account", value.as_str()))])], "{length}");
+    }
+}
+
+#[test]
 fn a_pattern_stays_within_the_namespace() {
     let recorder = Recorder::default();
     let expected = Target::Pattern(Pattern::from_canonical("shop:api:market:*"));

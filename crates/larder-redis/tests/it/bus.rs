@@ -109,6 +109,28 @@ async fn a_subscriber_that_the_server_throws_out_comes_back() {
 }
 
 #[tokio::test]
+async fn a_subscriber_that_takes_its_messages_too_slowly_for_the_server_is_told_of_the_loss() {
+    let server = RedisServer::start();
+    server.command(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let config = RedisConfig::builder().port(proxy.port()).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let mut events = backend.open_bus("one").await.unwrap().events();
+    assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+    proxy.set(ProxyMode::Blackhole).await;
+    let message = "x".repeat(1 << 20);
+    while server.command(&["PUBLISH", "one", &message]) == "1" {
+        tokio::task::yield_now().await;
+    }
+    proxy.set(ProxyMode::Pass).await;
+    let lost = async { while next(&mut events).await != BusEvent::Lost {} };
+    within(lost).await;
+    assert_eq!(next(&mut events).await, BusEvent::Confirmed);
+    server.command(&["PUBLISH", "one", "last"]);
+    assert_eq!(next(&mut events).await, BusEvent::Message("last".into()));
+}
+
+#[tokio::test]
 async fn a_link_to_another_server_than_the_data_connections_is_not_confirmed() {
     let (ours, other) = (RedisServer::start(), RedisServer::start());
     let proxy = FaultProxy::start(ours.address()).await.unwrap();

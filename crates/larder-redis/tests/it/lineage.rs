@@ -183,6 +183,29 @@ async fn a_record_that_was_evicted_is_no_news_to_who_knows_the_run() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_a_replica_of_another_meanwhile_is_compared_though_its_run_is_known() {
+    let (server, other) = (RedisServer::start(), RedisServer::start());
+    let (backend, told) = guarded(&server).await;
+    read(&backend, "n:k").await;
+    // Another primary took over and gave back, which this process did not see: the server has that one's data.
+    other.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
+    let (host, port) = (other.address().ip().to_string(), other.port().to_string());
+    other.command(&["MSET", RECORD, &run_of(&other), GENERATION, "old"]);
+    server.command(&["REPLICAOF", &host, &port]);
+    within(async {
+        while server.command(&["GET", GENERATION]) != "old" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    read(&backend, "n:k").await;
+    assert_eq!(server.command(&["MGET", GENERATION, RECORD]), format!("(nil)\n{}", run_of(&server)));
+    assert_eq!(told.times(), 1);
+}
+
+#[tokio::test]
 async fn a_record_that_was_evicted_is_written_again_while_the_server_is_used() {
     // Whose clock may not be asked for is asked again and again.
     let server = RedisServer::builder().acl("user default on nopass ~* &* +@all -time").start();

@@ -1,10 +1,11 @@
 //! Word of changes by others: which come, which do not, and when it is not to be relied on.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use larder_core::{
-    Atomic, BackendExt, Bytes, Expected, GetOptions, Key, SetItem, Tracking, TrackingEvent, envelope::MAGIC,
+    Announcement, Atomic, BackendExt, BusSource, Bytes, Expected, GetOptions, Key, SetItem, Tracking, TrackingEvent,
+    envelope::{CodecId, Header, Kind},
 };
 use larder_redis::RedisBackend;
 use larder_testing::{RedisCluster, RedisServer};
@@ -27,18 +28,13 @@ fn keys(names: &[&str]) -> TrackingEvent {
     TrackingEvent::Keys(names.iter().map(|name| key(name)).collect())
 }
 
-/// What begins as an entry does, of a write that no other is like.
+/// An entry of a write that no other is like.
 fn entry(payload: &str) -> Bytes {
-    let mut value = MAGIC.to_vec();
-    value.extend([1, 0, 0, 0]);
-    value.extend(fastrand_token());
-    value.extend(payload.bytes());
-    value.into()
+    Header::new(Kind::Value, CodecId::RAW).encode(payload.as_bytes()).unwrap().into()
 }
 
-fn fastrand_token() -> [u8; 8] {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("a write").to_le_bytes()
+fn placeholder() -> Bytes {
+    Header::new(Kind::Placeholder, CodecId::RAW).encode(b"").unwrap().into()
 }
 
 /// Asserts that nothing is told before what is written now.
@@ -87,7 +83,7 @@ async fn own_values_are_not_told_but_what_others_make_of_them_is() {
     let (name, life) = (key("n:k"), Duration::from_secs(600));
     for _ in 0..20 {
         // A load: a placeholder, and the value in its place.
-        let (placeholder, value) = (entry("placeholder"), entry("value"));
+        let (placeholder, value) = (placeholder(), entry("value"));
         assert_eq!(backend.get_or_set(&name, placeholder.clone(), life).await.unwrap(), None);
         let expected = Expected::prefix(placeholder.slice(..16));
         assert!(backend.compare_and_set(&name, &expected, value, plain()).await.unwrap().is_stored());
@@ -113,6 +109,90 @@ async fn own_values_are_not_told_but_what_others_make_of_them_is() {
     // What is no entry cannot be told from another's.
     backend.set(&name, "plain".into(), plain()).await.unwrap();
     assert_eq!(next(&mut events).await, keys(&["n:k"]));
+}
+
+/// What is told before what is written now.
+async fn told(server: &RedisServer, events: &mut Events) -> BTreeSet<Key> {
+    server.command(&["SET", "n:end", "1"]);
+    let mut told = BTreeSet::new();
+    while !told.contains(&key("n:end")) {
+        match next(events).await {
+            TrackingEvent::Keys(keys) => told.extend(keys),
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_removal_by_others_is_told_though_the_key_is_being_loaded_or_was_loaded_anew() {
+    let server = RedisServer::start();
+    // One socket, so that what stands under the key is looked at after the load has begun.
+    let config = config_of(&server).sockets(1).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let mut events = tracked(&backend).await;
+    let (name, life) = (key("n:k"), Duration::from_secs(600));
+    for is_loaded in [false, true] {
+        backend.set(&name, entry("a value that is kept near"), plain()).await.unwrap();
+        assert_silent(&server, &mut events).await;
+        server.command(&["DEL", "n:k"]);
+        let token = placeholder();
+        assert_eq!(backend.get_or_set(&name, token.clone(), life).await.unwrap(), None);
+        if is_loaded {
+            let expected = Expected::prefix(token.slice(..16));
+            assert!(backend.compare_and_set(&name, &expected, entry("new"), plain()).await.unwrap().is_stored());
+        }
+        assert!(told(&server, &mut events).await.contains(&name), "loaded: {is_loaded}");
+        backend.delete(&name).await.unwrap();
+        told(&server, &mut events).await;
+    }
+}
+
+#[tokio::test]
+async fn a_load_after_ones_own_removal_or_the_end_of_a_life_is_ones_own() {
+    let server = RedisServer::start();
+    let config = config_of(&server).sockets(1).build().unwrap();
+    let backend = within(RedisBackend::connect(config)).await.unwrap();
+    let mut events = tracked(&backend).await;
+    let (name, life) = (key("n:k"), Duration::from_secs(600));
+    let load = async || {
+        let token = placeholder();
+        assert_eq!(backend.get_or_set(&name, token.clone(), life).await.unwrap(), None);
+        let expected = Expected::prefix(token.slice(..16));
+        assert!(backend.compare_and_set(&name, &expected, entry("new"), plain()).await.unwrap().is_stored());
+    };
+    for by_many in [false, true] {
+        backend.set(&name, entry("old"), plain()).await.unwrap();
+        assert_silent(&server, &mut events).await;
+        if by_many {
+            let gone: Announcement = Arc::new(|_| Bytes::from_static(b"gone"));
+            backend.remove_and_publish(std::slice::from_ref(&name), "n:%bus", &gone).await;
+        } else {
+            backend.delete(&name).await.unwrap();
+        }
+        told(&server, &mut events).await;
+        load().await;
+        assert_silent(&server, &mut events).await;
+    }
+    // Others removed it, which was told.
+    server.command(&["DEL", "n:k"]);
+    assert!(told(&server, &mut events).await.contains(&name));
+    load().await;
+    assert_silent(&server, &mut events).await;
+}
+
+#[tokio::test]
+async fn own_values_are_not_told_however_many_there_are() {
+    let server = RedisServer::start();
+    let backend = backend_of(&server).await;
+    let mut events = tracked(&backend).await;
+    for round in 0..20 {
+        let item = |index| SetItem::new(key(&format!("n:{round}:{index}")), entry("v"), plain());
+        let items: Vec<_> = (0..1000).map(item).collect();
+        let stored = larder_core::Backend::set_many(&backend, &items).await;
+        assert!(stored.into_iter().all(|answer| answer.unwrap().is_stored()));
+        assert_eq!(told(&server, &mut events).await.len(), 1, "round {round}: the end, and none of these");
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use larder::{Cache, ErrorKind, ManualClock, Region, Source, Status, Strategy, strategy::FailSafe};
 use larder_core::{
-    Atomic, Backend, BackendExt, BusSource, Bytes, Each, Expiry, Found, GetOptions, Guard, Key, Lineage, Remaining,
-    SetItem, SetOutcome, UnixMillis,
+    Announcement, Atomic, Backend, BackendExt, BusSource, Bytes, Each, Expiry, Found, GetOptions, Guard, Key, Lineage,
+    Remaining, SetItem, SetOutcome, UnixMillis,
 };
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 use parking_lot::Mutex;
@@ -262,6 +262,37 @@ async fn a_removal_that_nobody_confirmed_is_deferred_and_not_done() {
     one.backend.heal();
     clock.advance_and_settle(SECOND * 10).await;
     assert_eq!(one.cache.invalidate().key("k").await.unwrap().status, Status::Done);
+}
+
+#[tokio::test]
+async fn a_pattern_whose_message_was_not_sent_is_not_done() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    // Evicted: only the message tells the other process of it.
+    shared.delete(&Key::from_canonical("t:k")).await.unwrap();
+    one.backend.set_for(Operation::Publish, Fault::Fail(ErrorKind::Unavailable));
+    let invalidated = one.cache.invalidate().pattern("k*").await.unwrap();
+    clock.settle().await;
+    assert!(two.holds().await, "nobody has told it");
+    assert_eq!(invalidated.status, Status::Deferred);
+    one.backend.heal();
+    clock.advance_and_settle(SECOND * 5).await;
+    assert!(!two.holds().await, "it misses the message");
+}
+
+#[tokio::test]
+async fn a_life_that_may_have_been_shortened_does_not_stay_long_with_the_others() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::CompareAndSet, Fault::LoseAnswer(ErrorKind::Timeout));
+    assert!(one.cache.expire("k", SECOND * 5).await.is_err());
+    one.backend.heal();
+    assert!(!one.holds().await);
+    clock.advance_and_settle(SECOND).await;
+    assert!(!two.holds().await, "the other one keeps the longer life");
+    assert_eq!(two.cache.get::<_, u32>("k").await, None, "its removal made up for what is unknown");
 }
 
 #[tokio::test]
@@ -627,4 +658,94 @@ async fn writers_that_announce_at_once_share_a_message() {
     assert!(one.backend.calls_of(Operation::Publish) - before <= 2);
     clock.settle().await;
     assert!(!two.holds().await, "the others heard of every key");
+}
+
+/// A cluster of which each key lies on a node of its own: the first key's message arrives, those of the others do not, since
+/// the node of those who listen has lost the ones of these keys for a moment.
+#[derive(Debug, Clone)]
+struct Scattered {
+    store: FaultyBackend,
+}
+
+#[async_trait]
+impl BusSource for Scattered {
+    async fn open_bus(&self, channel: &str) -> larder_core::Result<Box<dyn larder_core::Bus>> {
+        self.store.as_bus().unwrap().open_bus(channel).await
+    }
+
+    async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
+        let (first, others) = keys.split_at(keys.len().min(1));
+        let mut answers = self.store.as_bus().unwrap().remove_and_publish(first, channel, message).await;
+        if !others.is_empty() {
+            drop(message(others));
+            answers.extend(self.store.delete_many(others).await);
+        }
+        answers
+    }
+}
+
+#[async_trait]
+impl Backend for Scattered {
+    fn name(&self) -> &str {
+        "scattered"
+    }
+
+    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        self.store.get_many(keys, options).await
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
+        self.store.set_many(items).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        self.store.delete_many(keys).await
+    }
+
+    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
+        self.store.ttl_many(keys).await
+    }
+
+    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
+        self.store.expire_many(keys, expiry).await
+    }
+
+    async fn ping(&self) -> larder_core::Result<()> {
+        self.store.ping().await
+    }
+
+    fn as_atomic(&self) -> Option<&dyn Atomic> {
+        self.store.as_atomic()
+    }
+
+    fn as_bus(&self) -> Option<&dyn BusSource> {
+        Some(self)
+    }
+}
+
+#[tokio::test]
+async fn of_the_messages_of_one_removal_each_is_missed_that_gets_lost() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let two = Process::start(&clock, &shared).await;
+    let store = FaultyBackend::new(Arc::new(shared.clone()));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).strategy(lasting());
+    let builder = builder.remote_command_deadline(SECOND * 10).backend(Arc::new(Scattered { store: store.clone() }));
+    let one = builder.build().await.unwrap();
+    clock.settle().await;
+    assert!(one.set("first", 1_u32).await && one.set("k", 1_u32).await);
+    clock.settle().await;
+
+    store.set_for(Operation::DeleteMany, Fault::Hold);
+    let cache = one.clone();
+    let removing = tokio::spawn(async move { cache.invalidate().keys(["first", "k"]).await });
+    store.until_stuck(1).await;
+    clock.settle().await;
+    assert_eq!(two.cache.get::<_, u32>("first").await, None);
+    assert_eq!(two.cache.get::<_, u32>("k").await.as_deref(), Some(&1), "it was not removed yet");
+    store.heal();
+    assert_eq!(removing.await.unwrap().unwrap().status, Status::Done);
+    clock.advance_and_settle(SECOND * 5).await;
+    assert!(!two.holds().await, "the old value stays near, and the link is trusted");
+    assert_eq!(two.cache.get::<_, u32>("k").await, None);
 }
