@@ -14,6 +14,7 @@ mod invalidations;
 mod leases;
 mod loads;
 mod model;
+mod reads;
 mod regression;
 mod shutdown;
 mod source;
