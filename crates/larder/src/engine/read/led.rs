@@ -9,7 +9,8 @@ use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
 use super::{
-    Fault, FlightResult, How, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer, remote_phase::FillGuard,
+    Fault, FlightResult, How, Kept, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer,
+    remote_phase::FillGuard,
 };
 use crate::engine::{
     Engine, NearLife,
@@ -39,6 +40,10 @@ pub(crate) struct AtHand {
 }
 
 impl AtHand {
+    pub(super) fn new(outcome: Outcome<AnyValue>, since: Tick, until: Tick) -> Self {
+        Self { outcome, since, until, tags: None }
+    }
+
     pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick) -> Self {
         let (since, until) = (entry.fresh_until, entry.stale_until);
         Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags.clone() }
@@ -124,11 +129,12 @@ impl Led {
     /// Answers those who wait now with what is at hand, and leads on. Who comes later finds it in the near tier, or, where
     /// that is not used, beside the flight.
     pub(crate) fn answer(mut self) -> Self {
-        if let Some(AtHand { outcome, tags, .. }) = &self.at_hand {
+        if let Some(AtHand { outcome, since, until, tags }) = &self.at_hand {
             let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
             if !self.request.reads_near() {
+                let kept = self.request.kept(landed.clone(), (*since, *until), true);
                 let Self { request, leader, .. } = &mut self;
-                self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, landed.clone()));
+                self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, kept));
             }
             self.leader = self.leader.answer(landed);
         }
@@ -163,11 +169,8 @@ impl Led {
             let safe = self.request.region.strategy.fail_safe.map_or(*until, |safe| *since + safe.max_stale);
             let landed = Outcome { stale: true, ..outcome.clone() };
             let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
-            // Without trust in the bus nobody would hear that it was invalidated elsewhere.
-            let coherence = &engine.coherence;
-            let blind = if coherence.is_trusted(now) { Tick::FOREVER } else { now + coherence.blind_ttl() };
-            let (id, until) = (self.request.id, at.min(*until).min(safe).min(blind));
-            engine.serving.keep(self.leader.ticket(), id, landed, now, until);
+            let kept = self.request.kept(landed, (*since, at.min(*until).min(safe)), false);
+            engine.serving.keep(self.leader.ticket(), self.request.id, kept);
             return;
         }
         let mut displaced = Displaced::default();
@@ -260,6 +263,15 @@ impl LoadRequest {
     /// Whether a load of another process spares this one where a stale value is at hand.
     pub(crate) fn leaves_loads_to_others(&self) -> bool {
         self.region.strategy.lease == Lease::ServeStale && !self.options.force_refresh
+    }
+
+    /// What is served beside a flight, or until the loader is asked again.
+    fn kept(&self, landed: Landed, (since, until): (Tick, Tick), goes_on: bool) -> Kept {
+        let (at, coherence) = (self.engine.timer.now(), &self.engine.coherence);
+        let relies_on_bus = coherence.is_trusted(at);
+        // Without trust in the bus nobody would hear that it was invalidated elsewhere.
+        let until = if relies_on_bus { until } else { until.min(at + coherence.blind_ttl()) };
+        Kept { landed, since, until, at, relies_on_bus, goes_on }
     }
 
     /// The call's and the loader's tags.

@@ -40,7 +40,7 @@ pub(crate) use self::{
     near::{Meta, NearRead, answer, judge, provenance},
     plain::NoLoader,
     request::{LoadRequest, ReadOptions},
-    serving::{Served, Serving},
+    serving::{Kept, Served, Serving},
 };
 use self::{
     chain::Chain,
