@@ -157,9 +157,12 @@ impl Engine {
     ) -> bool {
         let (entry, weight) = self.written(region, write, plan, (began, from), Some(bytes));
         let mut displaced = Displaced::default();
-        ticket.commit(|| {
+        let kept = ticket.commit(|| {
             self.near.insert_with(Arc::clone(write.key.as_arc()), entry, weight, &mut displaced);
-        })
+        });
+        // What a read past the near tier found while the write was on its way, and has answered with.
+        self.serving.forget(|key| *key == write.key);
+        kept
     }
 
     fn written(
