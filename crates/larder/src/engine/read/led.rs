@@ -49,9 +49,14 @@ impl AtHand {
         Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags.clone() }
     }
 
+    /// Whether it may be served at all then.
+    pub(crate) fn lives_at(&self, time: Tick) -> bool {
+        time < self.until
+    }
+
     /// Whether the strategy serves it in place of an error.
     pub(crate) fn is_safe(&self, fail_safe: Option<FailSafe>, now: Tick) -> bool {
-        fail_safe.is_some_and(|safe| now.since(self.since) <= safe.max_stale)
+        self.lives_at(now) && fail_safe.is_some_and(|safe| now.since(self.since) <= safe.max_stale)
     }
 
     /// What the loader is told of it.
@@ -126,10 +131,11 @@ impl Led {
         self.request.promote(self.leader.ticket(), entry, self.began)
     }
 
-    /// Answers those who wait now with what is at hand, and leads on. Who comes later finds it in the near tier, or, where
-    /// that is not used, beside the flight.
+    /// Answers those who wait now with what is at hand, if it still lives, and leads on. Who comes later finds it in the
+    /// near tier, or, where that is not used, beside the flight.
     pub(crate) fn answer(mut self) -> Self {
-        if let Some(AtHand { outcome, since, until, tags }) = &self.at_hand {
+        let now = self.request.engine.timer.now();
+        if let Some(AtHand { outcome, since, until, tags }) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
             let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
             if !self.request.reads_near() {
                 let kept = self.request.kept(landed.clone(), (*since, *until), true);

@@ -64,7 +64,9 @@ impl LoadRequest {
     pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<AtHand>) -> FlightResult {
         let (safe, now) = (self.region.strategy.fail_safe, self.engine.timer.now());
         match (result, at_hand) {
-            (Err(_), Some(at_hand)) if self.options.allow_stale || at_hand.is_safe(safe, now) => {
+            (Err(_), Some(at_hand))
+                if self.options.allow_stale && at_hand.lives_at(now) || at_hand.is_safe(safe, now) =>
+            {
                 Ok(Outcome { stale: true, ..at_hand.outcome })
             }
             (result, _) => result,
@@ -82,8 +84,12 @@ impl LoadRequest {
         }
         let mut loader = Some(loader);
         let deadline = self.deadline();
-        let soft =
-            at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| Some((at_hand, self.wait_limit(limit)?)));
+        // Unless what is at hand has died by then.
+        let soft = at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| {
+            let soft = self.wait_limit(limit)?;
+            let soft = deadline.map_or(soft, |hard| hard.min(soft));
+            at_hand.lives_at(soft).then_some((at_hand, soft))
+        });
         // Dropped with this future: a load that is then still running goes on in the background.
         let mut waiting = None;
         let mut forced = self.options.force_refresh;
@@ -115,8 +121,7 @@ impl LoadRequest {
                     (follower, follows)
                 }
             };
-            let until =
-                soft.as_ref().map_or(deadline, |(_, soft)| Some(deadline.map_or(*soft, |hard| hard.min(*soft))));
+            let until = soft.map(|(_, soft)| soft).or(deadline);
             let waited = self.wait(follower, until, came).await;
             self.count_coalesced(follows, &waited);
             match waited {
@@ -127,7 +132,7 @@ impl LoadRequest {
                 // What was forced is under way.
                 Waited::Again => forced &= loader.is_some(),
                 Waited::TimedOut => {
-                    return match &soft {
+                    return match soft {
                         Some((at_hand, _)) => Ok(at_hand.outcome.clone()),
                         None => Err(Fault::Larder(LoadFault::TimedOut)),
                     };
