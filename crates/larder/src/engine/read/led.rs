@@ -182,7 +182,7 @@ impl Led {
         let mut displaced = Displaced::default();
         self.leader.ticket().commit_copy(|| {
             let key = Arc::clone(self.request.key.as_arc());
-            engine.near.amend(key, |entry| entry.refresh_at = at, &mut displaced);
+            engine.near.amend(key, |entry| entry.refresh_at = entry.refresh_at.max(at), &mut displaced);
         });
     }
 
