@@ -317,10 +317,11 @@ impl LoadRequest {
         })
     }
 
-    /// Remembers a failure near, for as long as the strategy says.
+    /// Remembers a failure near, for as long as the strategy says. Not that of a forced refresh: it was not looked whether
+    /// the remote tier has a value for the others.
     fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
         let plan = self.region.strategy.plan_negative(&mut self.engine.rng());
-        let wanted = plan.is_stored() && !self.options.no_store && self.writes_near();
+        let wanted = plan.is_stored() && !self.options.no_store && !self.options.force_refresh && self.writes_near();
         if !wanted || self.another_type_stands_near() {
             return;
         }
