@@ -39,7 +39,14 @@ impl Engine {
         let began = self.tags.epoch();
         let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
         let limit = region.strategy.remote_deadline;
-        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await?;
+        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.remote_fault(region, None, &error);
+                return if tells { Err(error) } else { Ok(keys.iter().map(|_| None).collect()) };
+            }
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         let mut fault = None;
         for (ticket, stored) in tickets.iter().zip(found) {
