@@ -91,14 +91,13 @@ impl LoadRequest {
             }
             Ok(_) => Landed::read(Ok(Outcome::loaded(Arc::new(Nothing) as AnyValue)), began, None),
             Err(error) => {
-                self.engine.remote_fault(&self.region, Some(&self.key), &error);
                 let hasty = error.kind() == ErrorKind::Timeout && deadline < self.region.strategy.remote_deadline;
-                let landed = Landed::read(Err(Fault::Remote(error)), began, None);
                 if hasty {
-                    // This call's haste is not the others': they join again.
-                    return landed;
+                    // This call's haste is not the others', who join again, and no fault.
+                    return Landed::read(Err(Fault::Remote(error)), began, None);
                 }
-                landed
+                self.engine.remote_fault(&self.region, Some(&self.key), &error);
+                Landed::read(Err(Fault::Remote(error)), began, None)
             }
         };
         drop(leader.finish(landed.clone()));
