@@ -129,6 +129,7 @@ impl LoadRequest {
                     drop(waiting);
                     return result;
                 }
+                Waited::Again if self.engine.has_ended() => return Err(Fault::Larder(LoadFault::TimedOut)),
                 // What was forced is under way.
                 Waited::Again => forced &= loader.is_some(),
                 Waited::TimedOut => {
@@ -208,7 +209,7 @@ impl LoadRequest {
         self.count_coalesced(follows, &waited);
         match waited {
             Waited::Result(result) => Some(result),
-            Waited::Again if follows => None,
+            Waited::Again if follows && !self.engine.has_ended() => None,
             // Its own leader went away without a result: the runtime is shutting down.
             Waited::Again | Waited::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
         }
