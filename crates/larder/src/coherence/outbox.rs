@@ -46,19 +46,31 @@ impl Outbox {
     }
 }
 
-/// A task that sends. If it is aborted, the next caller starts another one.
-struct Sender<'a> {
-    outbox: &'a Outbox,
+/// The duty to send. If it is dropped before its end, also by a runtime that never ran its task, the next caller takes it.
+struct Sender {
+    engine: Arc<Engine>,
     ended: bool,
 }
 
-impl Drop for Sender<'_> {
+impl Drop for Sender {
     fn drop(&mut self) {
         if !self.ended {
-            let mut waiting = self.outbox.0.lock();
+            let mut waiting = self.engine.coherence.outbox.0.lock();
             waiting.sending = false;
             waiting.callers.clear();
         }
+    }
+}
+
+impl Sender {
+    async fn send_all(mut self) {
+        while let Some((keys, callers)) = self.engine.coherence.outbox.take() {
+            for keys in portions(&keys) {
+                self.engine.publish_message(Body::Keys(keys.to_vec())).await;
+            }
+            drop(callers);
+        }
+        self.ended = true;
     }
 }
 
@@ -68,25 +80,14 @@ impl Engine {
     pub(crate) async fn announce(&self, keys: &[Key]) {
         let Some(engine) = self.coherence.speaker().filter(|_| !keys.is_empty()) else { return };
         let (starts, told) = self.coherence.outbox.put(keys);
-        if starts && Handle::try_current().is_ok() {
-            let speaker = Arc::clone(&engine);
-            engine.spawn(async move { speaker.send_all().await });
-        } else if starts {
-            self.send_all().await;
+        if starts {
+            let sender = Sender { engine: Arc::clone(&engine), ended: false };
+            match Handle::try_current() {
+                Ok(_) => engine.spawn(sender.send_all()),
+                Err(_) => sender.send_all().await,
+            }
         }
         // It is not said how it went; an error is the sign that it was tried.
         drop(told.await);
-    }
-
-    async fn send_all(&self) {
-        let outbox = &self.coherence.outbox;
-        let mut sender = Sender { outbox, ended: false };
-        while let Some((keys, callers)) = outbox.take() {
-            for keys in portions(&keys) {
-                self.publish_message(Body::Keys(keys.to_vec())).await;
-            }
-            drop(callers);
-        }
-        sender.ended = true;
     }
 }
