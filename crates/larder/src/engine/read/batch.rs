@@ -205,10 +205,7 @@ impl BatchRequest {
         let batch = Batch { request: self.request.clone(), loader: Arc::clone(&self.loader) };
         let items: Vec<Item> = items.collect();
         let engine = &self.request.engine;
-        engine.spawn(Chain::current().scope(async move {
-            batch.lead(items).await;
-            drop(slot);
-        }));
+        engine.spawn(Chain::current().scope(async move { batch.lead(items, slot).await }));
     }
 }
 
@@ -219,14 +216,17 @@ struct Batch {
 }
 
 impl Batch {
-    async fn lead(&self, items: Vec<Item>) {
+    /// The slot is given back when the callers have their answers: storing them is no load.
+    async fn lead(&self, items: Vec<Item>, slot: LoadSlot) {
         if items.is_empty() {
             return;
         }
+        let slot = Arc::new(slot);
         let (ready, held) = self.look(items, false).await;
-        join(self.load(ready), async {
+        let early = Arc::clone(&slot);
+        join(self.load(ready, early), async {
             let late = self.wait(held).await;
-            self.load(late).await;
+            self.load(late, slot).await;
         })
         .await;
     }
@@ -368,7 +368,7 @@ impl Batch {
     }
 
     /// One call of the loader, and what follows from it for each key.
-    async fn load(&self, claimed: Vec<Claimed>) {
+    async fn load(&self, claimed: Vec<Claimed>, slot: Arc<LoadSlot>) {
         if claimed.is_empty() {
             return;
         }
@@ -404,6 +404,7 @@ impl Batch {
                 }
             }
         }
+        drop(slot);
         join(join_all(pending), join_all(released)).await;
     }
 }

@@ -161,7 +161,7 @@ impl LoadRequest {
                 Join::Lead(leader) => {
                     let follower = leader.follow();
                     let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
-                    lead(self.clone(), leader, loader, None).await;
+                    lead(self.clone(), leader, loader, None, None).await;
                     let landed = follower.wait().await.and_then(|landed| landed.at(came));
                     return landed.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
                 }
@@ -284,16 +284,20 @@ fn spawn(
     slot: LoadSlot,
 ) {
     let engine = Arc::clone(&request.engine);
-    engine.spawn(Chain::current().scope(async move {
-        lead(request, leader, loader, refresh_of).await;
-        drop(slot);
-    }));
+    engine.spawn(Chain::current().scope(lead(request, leader, loader, refresh_of, Some(slot))));
 }
 
 // The leader's part.
 
-/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed.
-pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: Loader<'_>, refresh_of: Option<Tick>) {
+/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed. The slot is given
+/// back when the callers have their answer: storing it is no load.
+async fn lead(
+    request: LoadRequest,
+    leader: Leader<Landed>,
+    loader: Loader<'_>,
+    refresh_of: Option<Tick>,
+    slot: Option<LoadSlot>,
+) {
     let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
     let request = led.request.clone();
     // How long those who wait are kept waiting although there is a value for them.
@@ -329,10 +333,15 @@ pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: L
     match brought {
         Brought::Fresh(entry) => led.finish_with(&entry),
         Brought::Left => led.leave(),
-        Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
+        Brought::Loaded(Ok(loaded), how) => {
+            let pending = led.store(loaded, how);
+            drop(slot);
+            pending.settle().await;
+        }
         Brought::Loaded(Err(fault), how) => {
             request.region.counters.count(Event::LoadError);
             led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
+            drop(slot);
             if let Some(guard) = how.guard {
                 guard.release().await;
             }
