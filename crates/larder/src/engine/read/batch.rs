@@ -1,12 +1,16 @@
 //! Loads of many keys at once: the read path of a single key, step by step, for all of them together.
 //!
 //! One look into the near tier, one MGET, one claim for each key that is missing (sent together), one call of the loader
-//! for what nobody else is loading. Keys that another process is loading are waited for meanwhile, and loaded in a second
-//! call if their bound passes. Each key has a flight of its own, so that calls for single keys share it.
+//! for what nobody else is loading. Keys that another process is loading are waited for meanwhile, and loaded in a further
+//! call if it gives them up or their bound passes. Each key has a flight of its own, so that calls for single keys share it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{BoxFuture, join, join_all, pending};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join, join_all, pending},
+    stream::FuturesUnordered,
+};
 use larder_core::{Key, Tick};
 use larder_flight::{Follower, Join, Leader};
 use larder_strategy::Lease;
@@ -224,11 +228,7 @@ impl Batch {
         let slot = Arc::new(slot);
         let (ready, held) = self.look(items, false).await;
         let early = Arc::clone(&slot);
-        join(self.load(ready, early), async {
-            let late = self.wait(held).await;
-            self.load(late, slot).await;
-        })
-        .await;
+        join(self.load(ready, early), self.wait(held, slot)).await;
     }
 
     /// Asks the remote tier for all keys at once, and claims what is to be loaded. Returns also what other processes load.
@@ -332,26 +332,44 @@ impl Batch {
         }
     }
 
-    /// Polls for what other processes load, all at once, until they have stored it or the strategy's bound has passed;
-    /// returns what is to be loaded all the same.
-    async fn wait(&self, mut held: Vec<Item>) -> Vec<Claimed> {
+    /// Polls for what other processes load, all at once, until they have stored it or the strategy's bound has passed, and
+    /// loads what they do not. What they give up before that is loaded at once, beside the wait for the rest: its token is
+    /// renewed only while it is loaded.
+    async fn wait(&self, mut held: Vec<Item>, slot: Arc<LoadSlot>) {
         let engine = &self.request.engine;
-        let mut late = Vec::new();
+        let mut loads = FuturesUnordered::new();
         if let Lease::Wait { bound } = self.request.region.strategy.lease {
             let until = engine.timer.now_precise() + bound;
             while !held.is_empty() && engine.timer.now_precise() < until {
-                let pause = engine.timer.now_precise() + Duration::from_millis(engine.rng().u64(5..=50));
-                engine.timer.sleep_until(pause.min(until)).await;
-                let (ready, still) = self.look(held, true).await;
-                late.extend(ready);
+                let mut round = pin!(self.look_again(held, until));
+                let (ready, still) = loop {
+                    tokio::select! {
+                        looked = &mut round => break looked,
+                        Some(()) = loads.next() => {}
+                    }
+                };
+                loads.push(self.load(ready, Arc::clone(&slot)).boxed());
                 held = still;
             }
         }
-        // The bound has passed: each loads too, and the first to commit wins.
+        loads.push(self.load_all_the_same(held, slot).boxed());
+        loads.collect::<()>().await;
+    }
+
+    async fn look_again(&self, held: Vec<Item>, until: Tick) -> (Vec<Claimed>, Vec<Item>) {
+        let engine = &self.request.engine;
+        let pause = engine.timer.now_precise() + Duration::from_millis(engine.rng().u64(5..=50));
+        engine.timer.sleep_until(pause.min(until)).await;
+        self.look(held, true).await
+    }
+
+    /// Loads what others have not brought in time, each with the token that stands there: the first to commit wins.
+    async fn load_all_the_same(&self, held: Vec<Item>, slot: Arc<LoadSlot>) {
         let shared = held.into_iter().map(|item| async {
             let phase = item.led.request.share(item.refresh_of).await;
             (item, phase)
         });
+        let mut late = Vec::new();
         for (item, phase) in join_all(shared).await {
             match phase {
                 RemotePhase::Fresh(entry) => item.led.finish_with(&entry),
@@ -364,7 +382,7 @@ impl Batch {
                 RemotePhase::Fault => late.push(Claimed { item, fill: None, unverified: true }),
             }
         }
-        late
+        self.load(late, slot).await;
     }
 
     /// One call of the loader, and what follows from it for each key.
