@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{Tag, Tick};
-use larder_flight::{Leader, LeaderTicket};
+use larder_flight::{Follower, Leader, LeaderTicket};
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
@@ -145,6 +145,11 @@ impl Led {
             self.leader = self.leader.answer(landed);
         }
         self
+    }
+
+    /// Another way to wait for what comes next.
+    pub(crate) fn follow(&self) -> Follower<Landed> {
+        self.leader.follow()
     }
 
     /// What the loader is told.

@@ -5,11 +5,11 @@
 //! | 1. near, fresh: the caller's own answer, without allocation, lock or await | `call/`, [`near`] |
 //! | 2. near, stale or due for an early refresh: the same, and [`LoadRequest::refresh`] | here |
 //! | 3. miss: join the key's flight; whoever leads spawns the leader's task and waits like everybody else | [`LoadRequest::load`] |
-//! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`lead`], [`remote_phase`] |
+//! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`Lead`], [`remote_phase`] |
 //! | 5. nothing there: place the fill token, or wait for the process that has one | [`Way`], `fill.rs` |
 //! | 6. load, within the soft and hard time-outs | [`Way`], [`run`] |
-//! | 7. answer the callers, then commit through the fence | [`lead`], [`led`] |
-//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`lead`], [`led`] |
+//! | 7. answer the callers, then commit through the fence | [`Lead`], [`led`] |
+//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`Lead`], [`led`] |
 //!
 //! A caller waits for a flight and may go away at any moment; nothing of the leader's part depends on it. [`batch`] takes
 //! the same steps for many keys at once, [`plain`] for reads without a loader.
@@ -159,11 +159,20 @@ impl LoadRequest {
             };
             match joined {
                 Join::Lead(leader) => {
-                    let follower = leader.follow();
+                    let (first, mut last) = (leader.follow(), None);
                     let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
-                    lead(self.clone(), leader, loader, None, None).await;
-                    let landed = follower.wait().await.and_then(|landed| landed.at(came));
-                    return landed.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
+                    let lead = Lead { request: self.clone(), leader, loader, refresh_of: None, slot: None };
+                    lead.run(&mut last).await;
+                    // It waited for its loader anyway, so that what the others got until then does only in place of an error.
+                    let loaded = match last {
+                        Some(last) => ended(last, came).await.filter(Result::is_ok),
+                        None => None,
+                    };
+                    let loaded = match loaded {
+                        None => ended(first, came).await,
+                        loaded => loaded,
+                    };
+                    return loaded.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
                 }
                 Join::Follow(follower) => {
                     let waited = self.wait(follower, deadline, came).await;
@@ -249,6 +258,11 @@ impl LoadRequest {
     }
 }
 
+/// The result of a flight that has ended.
+async fn ended(follower: Follower<Landed>, came: u64) -> Option<FlightResult> {
+    follower.wait().await.and_then(|landed| landed.at(came))
+}
+
 /// Watches the clock for a crowd that waits for one flight. On a runtime with one thread it could be kept from it by
 /// whoever blocks that thread, while callers of other runtimes count on it.
 fn watch_the_clock(engine: &Engine, follower: &Follower<Landed>, deadline: Tick) -> bool {
@@ -284,66 +298,79 @@ fn spawn(
     slot: LoadSlot,
 ) {
     let engine = Arc::clone(&request.engine);
-    engine.spawn(Chain::current().scope(lead(request, leader, loader, refresh_of, Some(slot))));
+    let lead = Lead { request, leader, loader, refresh_of, slot: Some(slot) };
+    engine.spawn(Chain::current().scope(async move { lead.run(&mut None).await }));
 }
 
 // The leader's part.
 
-/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed. The slot is given
-/// back when the callers have their answer: storing it is no load.
-async fn lead(
+/// A flight that is to be led.
+struct Lead<'l> {
     request: LoadRequest,
     leader: Leader<Landed>,
-    loader: Loader<'_>,
+    loader: Loader<'l>,
+    /// When the near entry was loaded that is being refreshed.
     refresh_of: Option<Tick>,
+    /// Given back when the callers have their answer: storing it is no load.
     slot: Option<LoadSlot>,
-) {
-    let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
-    let request = led.request.clone();
-    // How long those who wait are kept waiting although there is a value for them.
-    let mut answer_after = None;
-    let (next, unverified) = match request.look(refresh_of, false).await {
-        RemotePhase::Fresh(entry) => return led.finish_with(&entry),
-        RemotePhase::Stale(entry, next) => {
-            led.take(&entry);
-            answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
-            (next, false)
-        }
-        RemotePhase::Go(next) => (next, false),
-        RemotePhase::Fault => (Next::Load(None), true),
-    };
-    if answer_after == Some(Duration::ZERO) {
-        led = led.answer();
-        answer_after = None;
-    }
-    let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
-    let previous = led.previous();
-    let mut way = pin!(way.go(next, || loader(previous)));
-    let brought = match answer_after {
-        None => way.await,
-        Some(after) => tokio::select! {
-            biased;
-            brought = way.as_mut() => brought,
-            () = request.engine.timer.sleep(after) => {
-                led = led.answer();
-                way.await
+}
+
+impl Lead<'_> {
+    /// Leads to the end. If those who wait get something before that, `last` waits for what comes in the end.
+    async fn run(self, last: &mut Option<Follower<Landed>>) {
+        let Self { request, leader, loader, refresh_of, slot } = self;
+        let mut answer = |led: Led| {
+            let led = led.answer();
+            *last = Some(led.follow());
+            led
+        };
+        let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
+        let request = led.request.clone();
+        // How long those who wait are kept waiting although there is a value for them.
+        let mut answer_after = None;
+        let (next, unverified) = match request.look(refresh_of, false).await {
+            RemotePhase::Fresh(entry) => return led.finish_with(&entry),
+            RemotePhase::Stale(entry, next) => {
+                led.take(&entry);
+                answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+                (next, false)
             }
-        },
-    };
-    match brought {
-        Brought::Fresh(entry) => led.finish_with(&entry),
-        Brought::Left => led.leave(),
-        Brought::Loaded(Ok(loaded), how) => {
-            let pending = led.store(loaded, how);
-            drop(slot);
-            pending.settle().await;
+            RemotePhase::Go(next) => (next, false),
+            RemotePhase::Fault => (Next::Load(None), true),
+        };
+        if answer_after == Some(Duration::ZERO) {
+            led = answer(led);
+            answer_after = None;
         }
-        Brought::Loaded(Err(fault), how) => {
-            request.region.counters.count(Event::LoadError);
-            led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
-            drop(slot);
-            if let Some(guard) = how.guard {
-                guard.release().await;
+        let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
+        let previous = led.previous();
+        let mut way = pin!(way.go(next, || loader(previous)));
+        let brought = match answer_after {
+            None => way.await,
+            Some(after) => tokio::select! {
+                biased;
+                brought = way.as_mut() => brought,
+                () = request.engine.timer.sleep(after) => {
+                    led = answer(led);
+                    way.await
+                }
+            },
+        };
+        match brought {
+            Brought::Fresh(entry) => led.finish_with(&entry),
+            Brought::Left => led.leave(),
+            Brought::Loaded(Ok(loaded), how) => {
+                let pending = led.store(loaded, how);
+                drop(slot);
+                pending.settle().await;
+            }
+            Brought::Loaded(Err(fault), how) => {
+                request.region.counters.count(Event::LoadError);
+                led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
+                drop(slot);
+                if let Some(guard) = how.guard {
+                    guard.release().await;
+                }
             }
         }
     }
