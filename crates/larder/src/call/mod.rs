@@ -163,9 +163,11 @@ where
     let engine = Arc::clone(&request.engine);
     if engine.is_enabled() && request.reads_near() {
         let now = engine.timer.now();
+        // A loader that borrows cannot refresh in the background: it runs here, once the value is stale.
         if let NearRead::Fresh(entry) | NearRead::Stale(entry) | NearRead::Refresh(entry) =
             engine.near_read(request.key.as_str(), now)
             && request.accepts(&entry.value)
+            && (now < entry.fresh_until || now < entry.refresh_at)
         {
             let outcome = crate::engine::answer(&entry, now);
             return counted(&request.region, in_types(crate::engine::found(&entry.value, outcome)));
