@@ -363,6 +363,23 @@ async fn a_loader_that_borrows_runs_once_its_value_is_stale() {
     }
 }
 
+#[tokio::test]
+async fn who_waits_for_a_loader_that_borrows_is_served_what_fail_safe_allows() {
+    let clock = ManualClock::new();
+    let cache = near(&clock, stale().fail_safe(Some(FailSafe::new(SECOND * 60)))).await;
+    let source = Source::open();
+    read(&cache, &source).await.unwrap();
+    source.close();
+    clock.advance(SECOND * 11);
+    let inline = || {
+        let (own, run) = (cache.clone(), source.clone());
+        tokio::spawn(async move { own.get_or_load_inline("k", || run.run()).await })
+    };
+    let (_leads, follows) = (inline(), inline());
+    clock.advance_and_settle(SECOND * 30).await;
+    assert_eq!(*follows.await.unwrap().unwrap(), 0);
+}
+
 // Writes and what they find.
 
 #[larder::test]

@@ -143,11 +143,20 @@ impl LoadRequest {
     }
 
     /// The same with a loader that borrows: the caller polls it, and if it is dropped the next follower leads.
-    pub(crate) async fn load_inline(mut self, loader: Loader<'_>) -> FlightResult {
+    pub(crate) async fn load_inline(self, loader: Loader<'_>) -> FlightResult {
+        let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
+        let result = self.clone().join_inline(loader).await;
+        self.or_at_hand(result, at_hand)
+    }
+
+    async fn join_inline(mut self, loader: Loader<'_>) -> FlightResult {
         if Chain::current().contains(&self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
         let came = self.engine.tags.epoch();
+        if let Some(result) = self.served(came) {
+            return result;
+        }
         let mut loader = Some(loader);
         let deadline = self.deadline();
         loop {
