@@ -172,7 +172,7 @@ impl Engine {
         Ok(if is_value { found.remaining } else { self.near_ttl(key) })
     }
 
-    fn near_ttl(&self, key: &Key) -> Option<Remaining> {
+    pub(super) fn near_ttl(&self, key: &Key) -> Option<Remaining> {
         let now = self.timer.now();
         let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
             self.near_read(key.as_str(), now)

@@ -121,7 +121,7 @@ impl Engine {
         let now = self.timer.now();
         let began = self.tags.epoch();
         let plan = match write.ttl {
-            Some(Ttl::Keep) => keep(self.near.get(write.key.as_str()).map(|entry| entry.stale_until.since(now))),
+            Some(Ttl::Keep) => keep(self.near_ttl(&write.key).and_then(larder_core::Remaining::duration)),
             other => plan_for(region, other),
         };
         let (entry, weight) = self.written(region, write, &plan, (began, now), None);
