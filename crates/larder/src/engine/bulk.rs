@@ -16,7 +16,7 @@ use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
     stats::Event,
-    value::{Absent, Failed, ValueOps},
+    value::{ValueOps, is_present},
 };
 
 /// Keys that a pattern's run looks for, and removes, at once. The server answers nobody else meanwhile: it takes about 2 us for
@@ -179,7 +179,7 @@ impl Engine {
         else {
             return None;
         };
-        if entry.value.is::<Absent>() || entry.value.is::<Failed>() {
+        if !is_present(&entry.value) {
             return None;
         }
         let forever = entry.stale_until == larder_core::Tick::FOREVER;

@@ -19,7 +19,10 @@ use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::Plan;
 
 use super::{Encoded, Engine, Landed, Life, Meta, NearLife, NearRead, RegionState, Remote};
-use crate::{stats::Event, value::ValueOps};
+use crate::{
+    stats::Event,
+    value::{ValueOps, is_present},
+};
 
 /// One write.
 #[derive(Debug)]
@@ -129,7 +132,9 @@ impl Engine {
         let (mut displaced, mut replaced) = (Displaced::default(), None);
         let outcome = self.flights.raise(&write.key, || {
             let (present, found) = match self.near_read(write.key.as_str(), now) {
-                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => (true, Some(entry)),
+                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                    (is_present(&entry.value), Some(entry))
+                }
                 NearRead::Miss => (false, None),
             };
             replaced = found;
