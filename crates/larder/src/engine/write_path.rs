@@ -240,7 +240,7 @@ impl Engine {
         };
         let Some(bytes) = remote.backend.get(key).await? else { return Ok(false) };
         let Ok((header, _)) = Header::decode(&bytes) else { return remote.backend.expire(key, expiry).await };
-        if matches!(header.kind, Kind::Placeholder | Kind::Hold) {
+        if header.kind != Kind::Value || !remote.holds(&bytes).await? {
             return Ok(false);
         }
         let Expiry::After(duration) = expiry else {
@@ -283,9 +283,10 @@ impl Engine {
             else {
                 return false;
             };
+            let present = is_present(&entry.value);
             found = Some(entry);
-            if ttl == Ttl::Keep {
-                return true;
+            if !present || ttl == Ttl::Keep {
+                return present;
             }
             if !plan.is_stored() {
                 return self.near.remove(key.as_str()).is_some();
