@@ -199,7 +199,14 @@ impl Engine {
     /// Removes keys from both tiers; answers how many there were, in either.
     pub(crate) async fn delete(&self, region: &RegionState, keys: &[Key]) -> Result<u64> {
         region.counters.add(Event::Delete, keys.len() as u64);
-        let near: Vec<bool> = keys.iter().map(|key| self.forget(key)).collect();
+        let near: Vec<bool> = keys
+            .iter()
+            .map(|key| {
+                let lives = self.near_ttl(key).is_some();
+                self.forget(key);
+                lives
+            })
+            .collect();
         // Somebody may have fetched the old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| self.forget_all(keys));
         let deadline = region.strategy.remote_deadline;
