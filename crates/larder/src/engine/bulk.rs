@@ -9,9 +9,9 @@ use larder_core::{
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
-use larder_memory::AnyValue;
+use larder_memory::{AnyValue, NearEntry};
 
-use super::{Engine, Life, NearRead, RegionState, Remote, Stored, Write, write_path::SecondFence};
+use super::{Engine, Life, Meta, NearRead, RegionState, Remote, Stored, Write, judge, write_path::SecondFence};
 use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
@@ -173,9 +173,13 @@ impl Engine {
     }
 
     pub(super) fn near_ttl(&self, key: &Key) -> Option<Remaining> {
+        self.remaining(self.near.get(key.as_str()))
+    }
+
+    fn remaining(&self, entry: Option<NearEntry<Meta>>) -> Option<Remaining> {
         let now = self.timer.now();
         let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-            self.near_read(key.as_str(), now)
+            judge(entry, now, &self.coherence)
         else {
             return None;
         };
@@ -190,8 +194,8 @@ impl Engine {
     pub(crate) async fn list(&self, pattern: &Pattern, limit: usize) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
         if self.remote.is_none() {
-            self.near.for_each(|key, _| {
-                if pattern.matches(key) {
+            self.near.for_each(|key, entry| {
+                if pattern.matches(key) && self.remaining(Some(entry.clone())).is_some() {
                     keys.push(Key::from_canonical(key));
                 }
             });
