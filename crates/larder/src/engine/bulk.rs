@@ -202,7 +202,7 @@ impl Engine {
         }
         let mut pages = self.store().scan_power("keys")?.scan(pattern, SCAN_PAGE);
         while let Some(page) = pages.try_next().await? {
-            keys.extend(page);
+            keys.extend(page.into_iter().filter(|key| !self.is_own(key)));
             if keys.len() >= limit.saturating_mul(2) {
                 break;
             }
@@ -341,10 +341,14 @@ impl Engine {
         Ok((scanned.removed, deferred))
     }
 
-    /// Markers and published statistics are no entries: patterns leave them.
+    /// Markers, leases, published statistics and the like are no entries: listings and patterns leave them. No key of a user
+    /// is like them, since their names go on behind the `%` with what is no escape.
     fn is_own(&self, key: &Key) -> bool {
-        Tag::of_marker(key, &self.prefix).is_some()
-            || key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
+        let own = |rest: &str| {
+            let escape = rest.as_bytes().get(..2);
+            !escape.is_some_and(|escape| escape.iter().all(u8::is_ascii_hexdigit))
+        };
+        key.as_str().strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('%')).is_some_and(own)
     }
 
     /// How many keys an invalidation would touch; `None` for tags.
