@@ -250,7 +250,8 @@ impl Engine {
         if self.remote.is_none() {
             return match target {
                 Target::Keys(keys) => tally(self.local.delete_many(keys).await),
-                Target::Tags(_) => Ok((0, false)),
+                // Counters and locks belong to no tag, region or generation.
+                Target::Tags(_) | Target::Region(_) | Target::Everything => Ok((0, false)),
                 wide => self.remove_matching(wide, watch).await,
             };
         }
