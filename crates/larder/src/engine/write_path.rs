@@ -118,7 +118,7 @@ impl Engine {
     }
 
     pub(crate) fn write_near(&self, region: &RegionState, write: &Write) -> Result<SetOutcome> {
-        if write.skip_near {
+        if write.skip_near || !region.strategy.tiers.uses_near() {
             return Ok(SetOutcome::Rejected);
         }
         let now = self.timer.now();
