@@ -155,6 +155,9 @@ impl Engine {
 
     /// How long a key has left, in whichever tier it is; the memory that there is no value is none.
     pub(crate) async fn ttl(&self, key: &Key) -> Result<Option<Remaining>> {
+        if !self.is_enabled() {
+            return Ok(None);
+        }
         let Some(remote) = &self.remote else {
             return match self.near_ttl(key) {
                 Some(left) => Ok(Some(left)),
