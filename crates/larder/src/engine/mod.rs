@@ -257,10 +257,10 @@ impl Engine {
         } else {
             // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers
             // but messages may be missed for the blind TTL.
-            if life.unverified || self.is_away() {
-                cap = cap.min(region.strategy.outage_ttl);
-            } else if !meta.relies_on_bus {
+            if !meta.relies_on_bus && !self.is_away() {
                 cap = cap.min(self.coherence.blind_ttl());
+            } else if life.unverified || self.is_away() {
+                cap = cap.min(region.strategy.outage_ttl);
             }
         }
         let fresh_until = tick_after(from, life.fresh_for.min(cap));
