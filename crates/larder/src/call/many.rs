@@ -111,7 +111,7 @@ where
     async fn answers(self) -> Vec<Answer<V, E>> {
         let Self { place, keys, loader, ops, options, tags, .. } = self;
         let rendered = keys.iter().map(|key| place.key(key)).collect();
-        let id = flight_id::<V, E>(ops, &options);
+        let id = flight_id::<V, E>(place.region, ops, &options);
         let request = LoadRequest {
             engine: Arc::clone(&place.cache.engine),
             region: Arc::clone(place.region),

@@ -187,7 +187,7 @@ impl Place<'_> {
             region: Arc::clone(self.region),
             key: self.key(key),
             ops,
-            id: flight_id::<V, E>(ops, &options),
+            id: flight_id::<V, E>(self.region, ops, &options),
             tags: Arc::from([]),
             options,
         }
@@ -202,10 +202,16 @@ pub(crate) const TIERS: u8 = 0b1111;
 
 /// Who shares a flight: calls of the same types that use and fill the same tiers. With tags and TTL it is as with a hit:
 /// the entry has those of the call that loaded it.
-pub(crate) fn flight_id<V: 'static, E: 'static>(ops: &ValueOps, options: &ReadOptions) -> FlightId {
-    let skips_remote = options.skip_remote || ops.serde.is_none();
+pub(crate) fn flight_id<V: 'static, E: 'static>(
+    region: &RegionState,
+    ops: &ValueOps,
+    options: &ReadOptions,
+) -> FlightId {
+    let tiers = region.strategy.tiers;
+    let skips_near = options.skip_near || !tiers.uses_near();
+    let skips_remote = options.skip_remote || !tiers.uses_remote() || ops.serde.is_none();
     let stores_nothing = options.no_store || options.ttl.is_some_and(|ttl| ttl.is_zero());
-    let bits = [options.skip_near, skips_remote, stores_nothing, options.on_thread];
+    let bits = [skips_near, skips_remote, stores_nothing, options.on_thread];
     let options = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
     FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options }
 }
