@@ -1,6 +1,11 @@
 //! What a leader does with the remote tier: read, wait for another process's load, place the fill token, promote, commit.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use larder_core::{Error, ErrorKind, Expected, Result, Tag, Tick, envelope::Kind};
 use larder_flight::Ticket;
@@ -161,7 +166,10 @@ impl LoadRequest {
 
     /// The entry's bytes; a value that cannot be encoded is kept near only, and logged.
     pub(crate) fn encode(&self, value: &AnyValue) -> Option<Encoded> {
-        let encoded = self.try_encode(value);
+        // A type that panics when it is written down is no reason to lose the load, and, in a batch, those of other keys.
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.try_encode(value))).unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Encode, "encode", format!("{} panicked", (self.ops.type_name)())))
+        });
         encoded.inspect_err(|error| self.engine.remote_fault(&self.region, Some(&self.key), error)).ok()
     }
 
