@@ -210,8 +210,7 @@ pub(crate) fn flight_id<V: 'static, E: 'static>(
     let tiers = region.strategy.tiers;
     let skips_near = options.skip_near || !tiers.uses_near();
     let skips_remote = options.skip_remote || !tiers.uses_remote() || ops.serde.is_none();
-    let stores_nothing = options.no_store || options.ttl.is_some_and(|ttl| ttl.is_zero());
-    let bits = [skips_near, skips_remote, stores_nothing, options.on_thread];
+    let bits = [skips_near, skips_remote, options.stores_nothing(), options.on_thread];
     let options = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
     FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options }
 }

@@ -222,6 +222,9 @@ impl Led {
         let bytes = encoded.as_ref().map(|encoded: &Encoded| encoded.payload.bytes.len());
         let entry = Filled { value: &value, late: &loaded.tags, plan: &plan, bytes, unverified: how.unverified };
         let stored = wanted && request.commit_near(&mut self.leader, &entry, self.began);
+        // There is no value any more, and that is not remembered: what is at hand ends all the same.
+        let gone = value.is::<Absent>() && !plan.is_stored() && !request.options.stores_nothing();
+        let ended = stores && gone && request.end_near(&mut self.leader);
         if !request.reads_near() {
             request.engine.serving.forget(|key| *key == request.key);
         }
@@ -229,7 +232,7 @@ impl Led {
         let landed = Landed::new(Ok(Outcome::loaded(value)), self.began, tags, &request);
         let ticket = self.leader.finish(landed);
         let write = encoded.filter(|_| stored);
-        Pending { _ticket: ticket, how, write, late: loaded.tags, plan }
+        Pending { _ticket: ticket, how, write, ended, late: loaded.tags, plan }
     }
 }
 
@@ -239,6 +242,8 @@ pub(crate) struct Pending {
     _ticket: LeaderTicket<Landed>,
     how: How,
     write: Option<Encoded>,
+    /// Whether what stood there is to be removed.
+    ended: bool,
     late: Vec<Tag>,
     plan: Plan,
 }
@@ -249,6 +254,7 @@ impl Pending {
         let Some(guard) = self.how.guard else { return };
         match self.write {
             Some(encoded) => guard.commit(&self.late, &encoded, &self.plan, self.how.cost).await,
+            None if self.ended => guard.remove_replaced().await,
             None => guard.release().await,
         }
     }
@@ -312,6 +318,20 @@ impl LoadRequest {
         committed
     }
 
+    /// Ends what stands near, if this call uses the near tier; answers whether the fence let it through.
+    fn end_near(&self, leader: &mut Leader<Landed>) -> bool {
+        if self.another_type_stands_near() {
+            return false;
+        }
+        // Dropped outside the fence's lock.
+        let mut ended = None;
+        leader.ticket().commit(|| {
+            if self.writes_near() {
+                ended = self.engine.near.remove(self.key.as_str());
+            }
+        })
+    }
+
     /// What gives way is dropped outside the fence's lock.
     fn commit(&self, leader: &mut Leader<Landed>, entry: NearEntry<Meta>, weight: u64) -> bool {
         let mut displaced = Displaced::default();
@@ -326,7 +346,8 @@ impl LoadRequest {
     /// the remote tier has a value for the others.
     fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
         let plan = self.region.strategy.plan_negative(&mut self.engine.rng());
-        let wanted = plan.is_stored() && !self.options.no_store && !self.options.force_refresh && self.writes_near();
+        let wanted =
+            plan.is_stored() && !self.options.stores_nothing() && !self.options.force_refresh && self.writes_near();
         if !wanted || self.another_type_stands_near() {
             return;
         }

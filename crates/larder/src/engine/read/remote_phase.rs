@@ -293,6 +293,18 @@ impl FillGuard {
         }
     }
 
+    /// Removes the entry that the load was to replace: there is no value any more. Gives the token back.
+    pub(crate) async fn remove_replaced(self) {
+        let Self { request, fill } = &self;
+        if let (Some(remote), Some(fill)) = (request.remote(), fill) {
+            let removal = remote.remove_replaced(&request.key, fill);
+            if let Err(error) = request.engine.within(commit_deadline(&request.region.strategy), removal).await {
+                request.engine.remote_fault(&request.region, Some(&request.key), &error);
+            }
+        }
+        self.release().await;
+    }
+
     /// Whether a writer holds the key, so that the load stores nothing.
     pub(crate) fn is_barred(&self) -> bool {
         self.fill.as_ref().is_some_and(Fill::is_barred)

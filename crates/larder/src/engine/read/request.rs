@@ -38,6 +38,13 @@ pub(crate) struct ReadOptions {
     pub(crate) patient: bool,
 }
 
+impl ReadOptions {
+    /// Whether the call asks that nothing be stored.
+    pub(crate) fn stores_nothing(&self) -> bool {
+        self.no_store || self.ttl.is_some_and(|ttl| ttl.is_zero())
+    }
+}
+
 /// One read of one key, without the value's type.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadRequest {
