@@ -202,10 +202,11 @@ impl LoadRequest {
     pub(crate) fn plan(&self, loaded: &LoadedAny, cost: Duration) -> Plan {
         let strategy = &self.region.strategy;
         let mut rng = self.engine.rng();
-        if loaded.value.is_none() {
+        let ttl = loaded.ttl.or(self.options.ttl);
+        if loaded.value.is_none() && ttl.is_none_or(|ttl| !ttl.is_zero()) {
             return strategy.plan_none(&mut rng);
         }
-        strategy.plan(loaded.ttl.or(self.options.ttl), cost, &mut rng)
+        strategy.plan(ttl, cost, &mut rng)
     }
 }
 
