@@ -191,7 +191,8 @@ impl Remote {
     pub(crate) async fn renew(&self, fill: &Fill) -> Result<bool> {
         let Some(placed) = &fill.placed else { return Ok(true) };
         let options = SetOptions::new().ttl(TOKEN_LIFE);
-        let renewed = self.atomic()?.compare_and_set(&placed.key, &placed.token, placed.value.clone(), options).await?;
+        let renewed =
+            self.for_renewals()?.compare_and_set(&placed.key, &placed.token, placed.value.clone(), options).await?;
         Ok(renewed.is_stored())
     }
 

@@ -353,6 +353,13 @@ impl Remote {
         Ok(Bytes::from(header.encode(&entry.payload.bytes)?))
     }
 
+    /// Past the fallback: that would remember a removal if there was no answer, or nobody waited for it any more since what
+    /// was renewed has ended, and so void it. Here nothing is lost then.
+    pub(super) fn for_renewals(&self) -> Result<&dyn Atomic> {
+        let backend = if self.fallback.state().lets_calls_through() { &self.primary } else { &self.backend };
+        backend.as_atomic().ok_or_else(|| Error::unsupported("renew", backend.name()))
+    }
+
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {
         self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
     }
