@@ -121,14 +121,15 @@ impl LoadRequest {
 
     /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let hard = self.wait_limit(self.region.strategy.hard_timeout);
+        let hard = self.region.strategy.hard_timeout;
+        let hard = if self.options.patient { None } else { self.wait_limit(hard) };
         let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
         hard.into_iter().chain(own).min()
     }
 
+    /// `None`: that never comes.
     pub(super) fn wait_limit(&self, limit: Duration) -> Option<Tick> {
-        (!self.options.patient && larder_core::ttl_millis(limit).is_some())
-            .then(|| self.engine.timer.now_precise() + limit)
+        larder_core::ttl_millis(limit).map(|_| self.engine.timer.now_precise() + limit)
     }
 
     /// Whether there is any case in which the caller would be served something else than the load's result. Where not, the
