@@ -12,12 +12,13 @@ use std::{
 
 use larder::{
     __private::{KeyStyle, Lookup, Site, SiteSpec, lookup},
-    Cache, LoadError, Loaded, ManualClock, Source as From, Strategy,
+    Cache, LoadError, Loaded, ManualClock, Previous, Source as From, Strategy,
     strategy::{FailSafe, Lease, Tiers},
 };
 use larder_core::{BackendExt, Clock, SetOptions, SystemClock};
 use larder_memory::MemoryBackend;
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -759,4 +760,45 @@ async fn an_update_that_ends_while_its_hold_is_renewed_is_done() {
     backend.heal();
     assert_eq!(update.await.unwrap().unwrap().status, larder::Status::Done);
     assert_eq!(shared.get(&cache.key("k")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn writes_that_are_given_up_leave_nothing_older_near() {
+    let clock = ManualClock::new();
+    let (cache, backend) = ailing(&clock, &store(&clock), Strategy::new("r", SECOND * 100)).await;
+    cache.set("k", 1_u32).await;
+    // The versions of their markers cannot be read.
+    backend.set_for(Operation::GetMany, Fault::Fail(larder::ErrorKind::Timeout));
+    backend.set_for(Operation::GetOrSet, Fault::Fail(larder::ErrorKind::Timeout));
+    cache.try_set_many([("k", 2_u32)], None).await.unwrap_err();
+    backend.heal();
+    assert_eq!(cache.get::<_, u32>("k").await, None);
+}
+
+#[tokio::test]
+async fn a_forced_refresh_knows_what_it_replaces_where_nothing_is_kept_near() {
+    let clock = ManualClock::new();
+    let strategy = stale().tiers(Tiers::Remote).fail_safe(Some(FailSafe::new(SECOND * 60)));
+    let [cache] = processes(&clock, strategy).await;
+    let source = Source::open();
+    read(&cache, &source).await.unwrap();
+    clock.settle().await;
+    let before = Arc::new(Mutex::new(Vec::new()));
+    for fails in [false, true] {
+        clock.advance(SECOND * 5);
+        let noted = Arc::clone(&before);
+        let load = cache.get_or_revalidate("k", move |previous: Option<Previous<u32>>| async move {
+            noted.lock().push(previous.as_ref().map(|previous| *previous.value));
+            if fails { Err("down") } else { Ok(previous.unwrap().not_modified()) }
+        });
+        let outcome = load.force_refresh().outcome().await.unwrap();
+        assert_eq!((*outcome.value, outcome.stale), (0, fails));
+        clock.settle().await;
+    }
+    assert_eq!(*before.lock(), [Some(0), Some(0)]);
+    // It failed for who forced it: the others are served what is fresh.
+    let outcome = read(&cache, &source).await.unwrap();
+    assert_eq!((*outcome.value, outcome.stale, outcome.source), (0, false, From::Remote));
+    let batch = cache.get_or_load_many(["k"], |_: Vec<&str>| async { Err::<HashMap<&str, u32>, _>("down") });
+    assert_eq!(batch.force_refresh().await[0].as_ref().unwrap().as_deref(), Some(&0));
 }
