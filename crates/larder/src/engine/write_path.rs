@@ -110,6 +110,8 @@ impl Engine {
     /// A write that was given up before it was sent: what it would have replaced must not stay. Removed now, or from the
     /// journal.
     pub(crate) async fn not_written(&self, region: &RegionState, keys: &[Key]) {
+        let _again = SecondFence::new(|| self.forget_all(keys));
+        self.forget_all(keys);
         let removal = async { Ok(self.remove(keys).await) };
         let answers = self.within(region.strategy.remote_deadline, removal).await.and_then(super::tally);
         if let Err(error) = answers {
