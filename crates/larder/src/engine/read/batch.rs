@@ -295,7 +295,9 @@ impl Batch {
                 if let Some(entry) = stale {
                     // Those who wait have their value; a batch does not keep them for a soft time-out.
                     item.led.take(&entry);
-                    item.led = item.led.answer();
+                    if !item.led.request.options.force_refresh {
+                        item.led = item.led.answer();
+                    }
                 }
                 Judged::Claim(item, ground)
             }

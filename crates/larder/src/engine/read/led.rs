@@ -32,7 +32,7 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct AtHand {
     pub(crate) outcome: Outcome<AnyValue>,
-    /// Since when it is stale.
+    /// From when on it is stale.
     since: Tick,
     /// When it ends.
     until: Tick,
@@ -44,9 +44,12 @@ impl AtHand {
         Self { outcome, since, until, tags: None }
     }
 
-    pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick) -> Self {
-        let (since, until) = (entry.fresh_until, entry.stale_until);
-        Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags.clone() }
+    pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick, request: &LoadRequest) -> Self {
+        // A copy may end before what it is a copy of. Who found it in time may be served it after that.
+        let is_copy = !entry.meta.relies_on_bus && request.engine.remote_of(&request.region).is_some();
+        let is_whole = !is_copy && request.region.strategy.near_ttl.is_none();
+        let until = if is_whole { entry.stale_until } else { Tick::FOREVER };
+        Self { outcome: answer(entry, now), since: entry.fresh_until, until, tags: entry.meta.tags.clone() }
     }
 
     /// Whether it may be served at all then.
@@ -99,7 +102,7 @@ impl Led {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)
                 if request.can_serve(&entry.value) =>
             {
-                led.at_hand = Some(AtHand::near(&entry, now));
+                led.at_hand = Some(AtHand::near(&entry, now, request));
             }
             _ => {}
         }
@@ -118,13 +121,14 @@ impl Led {
         self.finish(Ok(outcome), tags);
     }
 
-    /// Takes a stale entry of the remote tier to hand.
+    /// Takes an entry of the remote tier to hand.
     pub(crate) fn take(&mut self, entry: &RemoteEntry) {
         let outcome = self.promote(entry);
         let engine = &self.request.engine;
         let now = engine.timer.now();
         let tags = engine.tags.cells(&entry.tags);
-        self.at_hand = Some(AtHand { since: now - entry.stale_by, until: now + entry.stale_for, outcome, tags });
+        let since = if entry.fresh_for.is_zero() { now - entry.stale_by } else { now + entry.fresh_for };
+        self.at_hand = Some(AtHand { since, until: now + entry.stale_for, outcome, tags });
     }
 
     fn promote(&mut self, entry: &RemoteEntry) -> Outcome<AnyValue> {
@@ -176,7 +180,9 @@ impl Led {
         let now = engine.timer.now();
         let at = now + pause;
         if !self.request.reads_near() {
-            let Some(AtHand { outcome, since, until, tags }) = &self.at_hand else { return };
+            // What is still fresh is found where it is.
+            let stale = self.at_hand.as_ref().filter(|it| it.since <= now);
+            let Some(AtHand { outcome, since, until, tags }) = stale else { return };
             let safe = self.request.region.strategy.fail_safe.map_or(*until, |safe| *since + safe.max_stale);
             let landed = Outcome { stale: true, ..outcome.clone() };
             let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
@@ -342,12 +348,10 @@ impl LoadRequest {
         })
     }
 
-    /// Remembers a failure near, for as long as the strategy says. Not that of a forced refresh: it was not looked whether
-    /// the remote tier has a value for the others.
+    /// Remembers a failure near, for as long as the strategy says.
     fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
         let plan = self.region.strategy.plan_negative(&mut self.engine.rng());
-        let wanted =
-            plan.is_stored() && !self.options.stores_nothing() && !self.options.force_refresh && self.writes_near();
+        let wanted = plan.is_stored() && !self.options.stores_nothing() && self.writes_near();
         if !wanted || self.another_type_stands_near() {
             return;
         }

@@ -341,7 +341,8 @@ impl Lead<'_> {
             RemotePhase::Fresh(entry) => return led.finish_with(&entry),
             RemotePhase::Stale(entry, next) => {
                 led.take(&entry);
-                answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+                let waits = request.soft_timeout().unwrap_or(Duration::ZERO);
+                answer_after = (!request.options.force_refresh).then_some(waits);
                 (next, false)
             }
             RemotePhase::Go(next) => (next, false),

@@ -35,7 +35,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) enum RemotePhase {
     /// A fresh entry: no load.
     Fresh(Box<RemoteEntry>),
-    /// A stale one: answer with it, and go on.
+    /// A stale one, or for a forced refresh a fresh one too: answer with it, unless the refresh was forced, and go on.
     Stale(Box<RemoteEntry>, Next),
     /// Nothing that can be served: go on.
     Go(Next),
@@ -105,10 +105,13 @@ impl LoadRequest {
             Stored::Loading(token) => return Considered::Done(RemotePhase::Go(Next::Wait(token))),
             Stored::Entry(entry) => entry,
         };
-        // A forced refresh ignores what is stored, unless another process loaded it while this one waited.
-        let forced = self.options.force_refresh && !waited;
-        if forced || self.options.required && entry.value.is::<Absent>() {
+        if self.options.required && entry.value.is::<Absent>() {
             return Considered::Claim(None, Ground::Living(entry.token, Announce::No));
+        }
+        // A forced refresh replaces what is stored, unless another process loaded it while this one waited.
+        if self.options.force_refresh && !waited {
+            let ground = Ground::Living(entry.token.clone(), Announce::No);
+            return Considered::Claim(Some(entry), ground);
         }
         let announce = if self.region.strategy.lease == Lease::Off { Announce::No } else { Announce::Yes };
         let living = |entry: &RemoteEntry| Ground::Living(entry.token.clone(), announce);

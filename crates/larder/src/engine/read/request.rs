@@ -146,7 +146,7 @@ impl LoadRequest {
         }
         match self.engine.near_read(self.key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now))
+                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now, self))
             }
             NearRead::Miss => None,
         }
