@@ -459,7 +459,7 @@ async fn what_has_expired_or_failed_is_not_there_to_be_deleted(cache: Cache, clo
     assert!(!cache.delete("expired").await);
     assert!(!cache.delete("tagged").await);
     cache.set("k", 1_u32).await;
-    assert_eq!(cache.delete_many(["k", "other"]).await.unwrap(), 1);
+    assert_eq!(cache.delete_many(["k", "k", "other"]).await.unwrap(), 1);
 }
 
 #[larder::test]
@@ -792,4 +792,55 @@ async fn a_forced_refresh_knows_what_it_replaces_where_nothing_is_kept_near() {
     assert_eq!((*outcome.value, outcome.stale, outcome.source), (0, false, From::Remote));
     let batch = cache.get_or_load_many(["k"], |_: Vec<&str>| async { Err::<HashMap<&str, u32>, _>("down") });
     assert_eq!(batch.force_refresh().await[0].as_ref().unwrap().as_deref(), Some(&0));
+}
+
+#[tokio::test]
+async fn a_forced_refresh_waits_for_no_load_that_began_before_it() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let [one, two] = processes_on(&clock, &shared, stale()).await;
+    for (key, other) in [("here", &two), ("elsewhere", &one)] {
+        let (older, newer) = (Source::gated(), Source::open());
+        let (own, run) = (other.clone(), older.clone());
+        let waiting = tokio::spawn(async move { own.get_or_load(key, move || run.run()).await });
+        clock.settle().await;
+        let (own, run) = (two.clone(), newer.clone());
+        let load = move || async move { run.run().await.map(|number| number + 100) };
+        let forced = tokio::spawn(async move { own.get_or_load(key, load).force_refresh().await });
+        clock.settle().await;
+        assert!(forced.is_finished(), "{key}");
+        assert_eq!(*forced.await.unwrap().unwrap(), 100, "{key}");
+        clock.settle().await;
+        older.admit(1);
+        assert_eq!(*waiting.await.unwrap().unwrap(), 0, "{key}");
+        clock.settle().await;
+        clock.advance(SECOND * 2);
+        for cache in [&one, &two] {
+            assert_eq!(cache.get(key).await, Some(Arc::new(100_u32)), "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_load_that_is_not_to_be_stored() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, stale()).await;
+    let (unstored, source) = (Source::gated(), Source::open());
+    let (own, run) = (one.clone(), unstored.clone());
+    let call = tokio::spawn(async move { own.get_or_load("k", move || run.run()).no_store().await });
+    clock.settle().await;
+    let reader = reading(&two, &source);
+    clock.settle().await;
+    assert!(reader.is_finished());
+    reader.await.unwrap().unwrap();
+    let run = unstored.clone();
+    let batch = tokio::spawn(async move { one.get_or_load_many([7_u32], move |keys| run.many(keys)).no_store().await });
+    clock.settle().await;
+    let run = source.clone();
+    let reader = tokio::spawn(async move { two.get_or_load_many([7_u32], move |keys| run.many(keys)).await });
+    clock.settle().await;
+    assert!(reader.is_finished());
+    unstored.admit(2);
+    call.await.unwrap().unwrap();
+    assert!(batch.await.unwrap()[0].is_ok());
 }
