@@ -102,6 +102,10 @@ impl LoadRequest {
             Stored::LeftAlone => return Considered::Done(RemotePhase::Go(Next::Load(None))),
             Stored::Nothing => return Considered::Claim(None, Ground::Nothing),
             Stored::Dead(token) => return Considered::Claim(None, Ground::Dead(token)),
+            // What began before a forced refresh is not to be stored after it.
+            Stored::Loading(token) if self.options.force_refresh && !waited => {
+                return Considered::Claim(None, Ground::Dead(token));
+            }
             Stored::Loading(token) => return Considered::Done(RemotePhase::Go(Next::Wait(token))),
             Stored::Entry(entry) => entry,
         };
