@@ -275,32 +275,33 @@ impl Batch {
                 return Judged::Load(Claimed { item, fill: None, unverified: true });
             }
         };
-        match request.consider(stored, item.refresh_of, waited) {
+        let (entry, next) = match request.consider(stored, item.refresh_of, waited) {
             Considered::Done(RemotePhase::Fresh(entry)) => {
                 item.led.finish_with(&entry);
-                Judged::Done
+                return Judged::Done;
             }
-            Considered::Done(RemotePhase::Go(Next::Wait(_))) if item.may_leave() => {
+            Considered::Done(RemotePhase::Fault) => {
+                return Judged::Load(Claimed { item, fill: None, unverified: true });
+            }
+            Considered::Done(RemotePhase::Go(next)) => (None, Ok(next)),
+            Considered::Done(RemotePhase::Stale(entry, next)) => (Some(entry), Ok(next)),
+            Considered::Claim(entry, ground) => (entry, Err(ground)),
+        };
+        if let Some(entry) = entry {
+            item.led.take(&entry);
+            // Those who wait have their value, unless it was forced; a batch does not keep them for a soft time-out.
+            if !item.led.request.options.force_refresh {
+                item.led = item.led.answer();
+            }
+        }
+        match next {
+            Ok(Next::Wait(_)) if item.may_leave() => {
                 item.led.leave();
                 Judged::Done
             }
-            Considered::Done(RemotePhase::Go(Next::Wait(_)) | RemotePhase::Stale(_, Next::Wait(_))) => {
-                Judged::Held(item)
-            }
-            Considered::Done(RemotePhase::Go(Next::Load(fill)) | RemotePhase::Stale(_, Next::Load(fill))) => {
-                Judged::Load(Claimed { item, fill, unverified: false })
-            }
-            Considered::Done(RemotePhase::Fault) => Judged::Load(Claimed { item, fill: None, unverified: true }),
-            Considered::Claim(stale, ground) => {
-                if let Some(entry) = stale {
-                    // Those who wait have their value; a batch does not keep them for a soft time-out.
-                    item.led.take(&entry);
-                    if !item.led.request.options.force_refresh {
-                        item.led = item.led.answer();
-                    }
-                }
-                Judged::Claim(item, ground)
-            }
+            Ok(Next::Wait(_)) => Judged::Held(item),
+            Ok(Next::Load(fill)) => Judged::Load(Claimed { item, fill, unverified: false }),
+            Err(ground) => Judged::Claim(item, ground),
         }
     }
 

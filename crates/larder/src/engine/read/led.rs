@@ -291,7 +291,7 @@ impl LoadRequest {
     /// What is served beside a flight, or until the loader is asked again.
     fn kept(&self, landed: Landed, (since, until): (Tick, Tick), goes_on: bool) -> Kept {
         let (at, coherence) = (self.engine.timer.now(), &self.engine.coherence);
-        let relies_on_bus = coherence.is_trusted(at);
+        let (_, relies_on_bus) = coherence.vouch(at);
         // Without trust in the bus nobody would hear that it was invalidated elsewhere.
         let until = if relies_on_bus { until } else { until.min(at + coherence.blind_ttl()) };
         Kept { landed, since, until, at, relies_on_bus, goes_on }

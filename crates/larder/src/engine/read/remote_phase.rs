@@ -96,6 +96,16 @@ impl LoadRequest {
 
     /// What a stored thing means for this call.
     pub(crate) fn consider(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
+        match self.weigh(stored, refresh_of, waited) {
+            // Nobody is to wait for what will not be stored.
+            Considered::Claim(entry, _) if self.options.no_store => {
+                Considered::Done(RemotePhase::of(entry, Next::Load(None)))
+            }
+            considered => considered,
+        }
+    }
+
+    fn weigh(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
         let entry = match stored {
             // Nothing is stored, near neither: a writer that dies must not leave an old value behind.
             Stored::Held => return Considered::Done(RemotePhase::Go(Next::Load(Some(Fill::barred())))),
