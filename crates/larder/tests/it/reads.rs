@@ -844,3 +844,36 @@ async fn nobody_waits_for_a_load_that_is_not_to_be_stored() {
     call.await.unwrap().unwrap();
     assert!(batch.await.unwrap()[0].is_ok());
 }
+
+#[tokio::test]
+async fn a_call_that_takes_a_stale_value_does_not_wait_for_who_leads_where_nothing_is_kept_near() {
+    let clock = ManualClock::new();
+    let [cache] = processes(&clock, stale().tiers(Tiers::Remote).soft_timeout(Some(SECOND / 2))).await;
+    let source = Source::open();
+    read(&cache, &source).await.unwrap();
+    clock.settle().await;
+    source.close();
+    clock.advance(SECOND * 11);
+    let first = reading(&cache, &source);
+    clock.settle().await;
+    assert!(!first.is_finished());
+    let (own, run) = (cache.clone(), source.clone());
+    let second = tokio::spawn(async move { own.get_or_load("k", move || run.run()).allow_stale().outcome().await });
+    clock.settle().await;
+    assert!(second.is_finished());
+    assert!(second.await.unwrap().unwrap().stale);
+    clock.advance_and_settle(SECOND / 2).await;
+    assert!(first.await.unwrap().unwrap().stale);
+}
+
+#[tokio::test]
+async fn a_remote_tier_may_take_for_ever() {
+    let clock = ManualClock::new();
+    let strategy = Strategy::new("r", SECOND).remote_deadline(Duration::MAX);
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(store(&clock));
+    let cache = builder.strategy(strategy).build().await.unwrap();
+    let source = Source::open();
+    assert_eq!(*read(&cache, &source).await.unwrap().value, 0);
+    clock.settle().await;
+    assert_eq!(cache.get("k").await, Some(Arc::new(0_u32)));
+}
