@@ -291,6 +291,7 @@ impl Batch {
             item.led.take(&entry);
             // Those who wait have their value, unless it was forced; a batch does not keep them for a soft time-out.
             if !item.led.request.options.force_refresh {
+                item.led.keep_beside();
                 item.led = item.led.answer();
             }
         }

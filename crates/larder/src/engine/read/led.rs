@@ -135,17 +135,23 @@ impl Led {
         self.request.promote(self.leader.ticket(), entry, self.began)
     }
 
-    /// Answers those who wait now with what is at hand, if it still lives, and leads on. Who comes later finds it in the
-    /// near tier, or, where that is not used, beside the flight.
+    /// Where the near tier is not used, lets who comes later find what is at hand beside the flight.
+    pub(crate) fn keep_beside(&mut self) {
+        let Some(AtHand { outcome, since, until, tags }) = &self.at_hand else { return };
+        if !self.request.reads_near() {
+            let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
+            let kept = self.request.kept(landed, (*since, *until), true);
+            let Self { request, leader, .. } = self;
+            self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, kept));
+        }
+    }
+
+    /// Answers those who wait now with what is at hand, if it still lives, and leads on. Who comes later finds it in the near
+    /// tier, or beside the flight.
     pub(crate) fn answer(mut self) -> Self {
         let now = self.request.engine.timer.now();
-        if let Some(AtHand { outcome, since, until, tags }) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
+        if let Some(AtHand { outcome, tags, .. }) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
             let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
-            if !self.request.reads_near() {
-                let kept = self.request.kept(landed.clone(), (*since, *until), true);
-                let Self { request, leader, .. } = &mut self;
-                self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, kept));
-            }
             self.leader = self.leader.answer(landed);
         }
         self

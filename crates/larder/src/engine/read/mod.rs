@@ -341,8 +341,10 @@ impl Lead<'_> {
             RemotePhase::Fresh(entry) => return led.finish_with(&entry),
             RemotePhase::Stale(entry, next) => {
                 led.take(&entry);
-                let waits = request.soft_timeout().unwrap_or(Duration::ZERO);
-                answer_after = (!request.options.force_refresh).then_some(waits);
+                if !request.options.force_refresh {
+                    led.keep_beside();
+                    answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+                }
                 (next, false)
             }
             RemotePhase::Go(next) => (next, false),
