@@ -877,3 +877,20 @@ async fn a_remote_tier_may_take_for_ever() {
     clock.settle().await;
     assert_eq!(cache.get("k").await, Some(Arc::new(0_u32)));
 }
+
+#[tokio::test]
+async fn what_is_served_in_the_end_is_as_old_as_it_is_then() {
+    let clock = ManualClock::new();
+    let [remote] = processes(&clock, stale().tiers(Tiers::Remote).soft_timeout(Some(SECOND))).await;
+    for cache in [near(&clock, stale().soft_timeout(Some(SECOND))).await, remote] {
+        let source = Source::open();
+        read(&cache, &source).await.unwrap();
+        clock.settle().await;
+        source.close();
+        clock.advance(SECOND * 11);
+        let caller = reading(&cache, &source);
+        clock.advance_and_settle(SECOND).await;
+        let outcome = caller.await.unwrap().unwrap();
+        assert_eq!((outcome.stale, outcome.age), (true, SECOND * 12));
+    }
+}
