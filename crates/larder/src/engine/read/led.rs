@@ -31,7 +31,9 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// A value that may still be served.
 #[derive(Debug, Clone)]
 pub(crate) struct AtHand {
-    pub(crate) outcome: Outcome<AnyValue>,
+    /// As of when it was taken.
+    outcome: Outcome<AnyValue>,
+    taken: Tick,
     /// From when on it is stale.
     since: Tick,
     /// When it ends.
@@ -40,8 +42,15 @@ pub(crate) struct AtHand {
 }
 
 impl AtHand {
-    pub(super) fn new(outcome: Outcome<AnyValue>, since: Tick, until: Tick) -> Self {
-        Self { outcome, since, until, tags: None }
+    pub(super) fn new(outcome: Outcome<AnyValue>, taken: Tick, since: Tick, until: Tick) -> Self {
+        Self { outcome, taken, since, until, tags: None }
+    }
+
+    /// What is answered with it.
+    pub(super) fn outcome_at(&self, now: Tick) -> Outcome<AnyValue> {
+        let Outcome { age, source, .. } = self.outcome;
+        let value = self.outcome.value.clone();
+        Outcome { value, source, age: age + now.since(self.taken), stale: now >= self.since }
     }
 
     pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick, request: &LoadRequest) -> Self {
@@ -49,7 +58,8 @@ impl AtHand {
         let is_copy = !entry.meta.relies_on_bus && request.engine.remote_of(&request.region).is_some();
         let is_whole = !is_copy && request.region.strategy.near_ttl.is_none();
         let until = if is_whole { entry.stale_until } else { Tick::FOREVER };
-        Self { outcome: answer(entry, now), since: entry.fresh_until, until, tags: entry.meta.tags.clone() }
+        let tags = entry.meta.tags.clone();
+        Self { outcome: answer(entry, now), taken: now, since: entry.fresh_until, until, tags }
     }
 
     /// Whether it may be served at all then.
@@ -128,7 +138,7 @@ impl Led {
         let now = engine.timer.now();
         let tags = engine.tags.cells(&entry.tags);
         let since = if entry.fresh_for.is_zero() { now - entry.stale_by } else { now + entry.fresh_for };
-        self.at_hand = Some(AtHand { since, until: now + entry.stale_for, outcome, tags });
+        self.at_hand = Some(AtHand { outcome, taken: now, since, until: now + entry.stale_for, tags });
     }
 
     fn promote(&mut self, entry: &RemoteEntry) -> Outcome<AnyValue> {
@@ -137,10 +147,9 @@ impl Led {
 
     /// Where the near tier is not used, lets who comes later find what is at hand beside the flight.
     pub(crate) fn keep_beside(&mut self) {
-        let Some(AtHand { outcome, since, until, tags }) = &self.at_hand else { return };
+        let Some(at_hand) = &self.at_hand else { return };
         if !self.request.reads_near() {
-            let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
-            let kept = self.request.kept(landed, (*since, *until), true);
+            let kept = self.request.kept(self.landed(at_hand, false), (at_hand.since, at_hand.until), true);
             let Self { request, leader, .. } = self;
             self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, kept));
         }
@@ -150,8 +159,8 @@ impl Led {
     /// tier, or beside the flight.
     pub(crate) fn answer(mut self) -> Self {
         let now = self.request.engine.timer.now();
-        if let Some(AtHand { outcome, tags, .. }) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
-            let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
+        if let Some(at_hand) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
+            let landed = self.landed(at_hand, false);
             self.leader = self.leader.answer(landed);
         }
         self
@@ -173,10 +182,17 @@ impl Led {
         self.serve_at_hand();
     }
 
+    /// What is at hand as an answer; `failed`: in place of something fresh.
+    fn landed(&self, at_hand: &AtHand, failed: bool) -> Landed {
+        let outcome = at_hand.outcome_at(self.request.engine.timer.now());
+        let outcome = Outcome { stale: outcome.stale || failed, ..outcome };
+        Landed::new(Ok(outcome), self.began, at_hand.tags.clone(), &self.request)
+    }
+
     fn serve_at_hand(self) {
-        if let Some(AtHand { mut outcome, tags, .. }) = self.at_hand.clone() {
-            outcome.stale = true;
-            self.finish(Ok(outcome), tags);
+        if let Some(at_hand) = &self.at_hand {
+            let landed = self.landed(at_hand, true);
+            drop(self.leader.finish(landed));
         }
     }
 
@@ -188,10 +204,10 @@ impl Led {
         if !self.request.reads_near() {
             // What is still fresh is found where it is.
             let stale = self.at_hand.as_ref().filter(|it| it.since <= now);
-            let Some(AtHand { outcome, since, until, tags }) = stale else { return };
+            let Some(at_hand) = stale else { return };
+            let AtHand { since, until, .. } = at_hand;
             let safe = self.request.region.strategy.fail_safe.map_or(*until, |safe| *since + safe.max_stale);
-            let landed = Outcome { stale: true, ..outcome.clone() };
-            let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
+            let landed = self.landed(at_hand, true);
             let kept = self.request.kept(landed, (*since, at.min(*until).min(safe)), false);
             engine.serving.keep(self.leader.ticket(), self.request.id, kept);
             return;

@@ -67,7 +67,7 @@ impl LoadRequest {
             (Err(_), Some(at_hand))
                 if self.options.allow_stale && at_hand.lives_at(now) || at_hand.is_safe(safe, now) =>
             {
-                Ok(Outcome { stale: true, ..at_hand.outcome })
+                Ok(Outcome { stale: true, ..at_hand.outcome_at(now) })
             }
             (result, _) => result,
         }
@@ -134,7 +134,7 @@ impl LoadRequest {
                 Waited::Again => forced &= loader.is_some(),
                 Waited::TimedOut => {
                     return match soft {
-                        Some((at_hand, _)) => Ok(at_hand.outcome.clone()),
+                        Some((at_hand, _)) => Ok(at_hand.outcome_at(self.engine.timer.now())),
                         None => Err(Fault::Larder(LoadFault::TimedOut)),
                     };
                 }

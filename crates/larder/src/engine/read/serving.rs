@@ -57,7 +57,7 @@ impl Kept {
     pub(super) fn at_hand(self, came: u64, now: Tick) -> Option<AtHand> {
         let (since, until) = (self.since, self.until);
         let outcome = self.result(came, now)?.ok()?;
-        Some(AtHand::new(outcome, since, until))
+        Some(AtHand::new(outcome, now, since, until))
     }
 }
 
