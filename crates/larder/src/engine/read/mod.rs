@@ -7,15 +7,17 @@
 //! | 3. miss: join the key's flight; whoever leads spawns the leader's task and waits like everybody else | [`LoadRequest::load`] |
 //! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`Lead`], [`remote_phase`] |
 //! | 5. nothing there: place the fill token, or wait for the process that has one | [`Way`], `fill.rs` |
-//! | 6. load, within the soft and hard time-outs | [`Way`], [`run`] |
+//! | 6. load, within the soft and hard time-outs | [`Way`], `run.rs` |
 //! | 7. answer the callers, then commit through the fence | [`Lead`], [`led`] |
 //! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`Lead`], [`led`] |
 //!
 //! A caller waits for a flight and may go away at any moment; nothing of the leader's part depends on it. [`batch`] takes
-//! the same steps for many keys at once, [`plain`] for reads without a loader.
+//! the same steps for many keys at once, [`inline`] with a loader that the caller runs, [`plain`] without one.
 
 mod batch;
+mod batch_lead;
 mod chain;
+mod inline;
 mod landed;
 mod led;
 mod loads;
@@ -23,11 +25,12 @@ mod near;
 mod plain;
 pub(crate) mod remote_phase;
 mod request;
+mod run;
 mod serving;
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use larder_core::Tick;
 use larder_flight::{Follower, Join, Leader, Unwatched};
 use tokio::runtime::RuntimeFlavor;
@@ -45,6 +48,7 @@ pub(crate) use self::{
 use self::{
     chain::Chain,
     remote_phase::{FillGuard, Next, RemotePhase},
+    run::{guarded, run},
 };
 use super::{Engine, remote::RemoteEntry};
 use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyError};
@@ -142,60 +146,6 @@ impl LoadRequest {
         }
     }
 
-    /// The same with a loader that borrows: the caller polls it, and if it is dropped the next follower leads.
-    pub(crate) async fn load_inline(self, loader: Loader<'_>) -> FlightResult {
-        let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
-        let result = self.clone().join_inline(loader).await;
-        self.or_at_hand(result, at_hand)
-    }
-
-    async fn join_inline(mut self, loader: Loader<'_>) -> FlightResult {
-        if Chain::current().contains(&self) {
-            return Err(Fault::Larder(LoadFault::Recursive));
-        }
-        let came = self.engine.tags.epoch();
-        if let Some(result) = self.served(came) {
-            return result;
-        }
-        let mut loader = Some(loader);
-        let deadline = self.deadline();
-        loop {
-            let joined = if self.options.force_refresh {
-                self.options.force_refresh = false;
-                Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
-            } else {
-                self.engine.flights.join(&self.key, self.id)
-            };
-            match joined {
-                Join::Lead(leader) => {
-                    let (first, mut last) = (leader.follow(), None);
-                    let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
-                    let lead = Lead { request: self.clone(), leader, loader, refresh_of: None, slot: None };
-                    lead.run(&mut last).await;
-                    // It waited for its loader anyway, so that what the others got until then does only in place of an error.
-                    let loaded = match last {
-                        Some(last) => ended(last, came).await.filter(Result::is_ok),
-                        None => None,
-                    };
-                    let loaded = match loaded {
-                        None => ended(first, came).await,
-                        loaded => loaded,
-                    };
-                    return loaded.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
-                }
-                Join::Follow(follower) => {
-                    let waited = self.wait(follower, deadline, came).await;
-                    self.count_coalesced(true, &waited);
-                    match waited {
-                        Waited::Result(result) => return result,
-                        Waited::Again => {}
-                        Waited::TimedOut => return Err(Fault::Larder(LoadFault::TimedOut)),
-                    }
-                }
-            }
-        }
-    }
-
     /// Refreshes an entry in the background, unless somebody does already or too many loads go on there: then a later hit
     /// tries again. `loaded_at` is the near entry's.
     pub(crate) fn refresh(self, loader: Loader<'static>, loaded_at: Tick) {
@@ -265,11 +215,6 @@ impl LoadRequest {
         let result = result.filter(|landed| !landed.leaves_out(self.options.required));
         result.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
     }
-}
-
-/// The result of a flight that has ended.
-async fn ended(follower: Follower<Landed>, came: u64) -> Option<FlightResult> {
-    follower.wait().await.and_then(|landed| landed.at(came))
 }
 
 /// Watches the clock for a crowd that waits for one flight. On a runtime with one thread it could be kept from it by
@@ -431,46 +376,4 @@ impl Way<'_> {
         let (result, cost) = request.timed(run(request, load, guard.as_ref())).await;
         Brought::Loaded(result, How { guard, cost, unverified })
     }
-}
-
-/// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is
-/// renewed meanwhile.
-async fn run<'l>(
-    request: &LoadRequest,
-    load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
-    guard: Option<&FillGuard>,
-) -> Result<LoadedAny, Fault> {
-    let chain = Chain::current().with(request);
-    let load = chain.scope(async move { load().await.map_err(Fault::Loader) });
-    let renewal = async {
-        match guard {
-            Some(guard) => guard.renew_for_ever().await,
-            None => std::future::pending().await,
-        }
-    };
-    guarded(request, load, renewal).await
-}
-
-/// Bounds a load in time, and makes a fault of its panic. `renewal` never ends.
-pub(crate) async fn guarded<T>(
-    request: &LoadRequest,
-    load: impl Future<Output = Result<T, Fault>>,
-    renewal: impl Future<Output = ()>,
-) -> Result<T, Fault> {
-    let longest = request.region.strategy.max_load.max(request.region.strategy.hard_timeout);
-    tokio::select! {
-        biased;
-        result = AssertUnwindSafe(load).catch_unwind() => result.unwrap_or_else(|panic| {
-            Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref()))))
-        }),
-        () = renewal => Err(Fault::Larder(LoadFault::TimedOut)),
-        () = request.engine.timer.sleep(longest), if !request.options.patient => Err(Fault::Larder(LoadFault::TimedOut)),
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into())
-        .into()
 }
