@@ -894,3 +894,21 @@ async fn what_is_served_in_the_end_is_as_old_as_it_is_then() {
         assert_eq!((outcome.stale, outcome.age), (true, SECOND * 12));
     }
 }
+
+#[tokio::test]
+async fn a_load_whose_token_was_removed_is_not_kept_near_either() {
+    let clock = ManualClock::new();
+    let shared = Arc::new(ModelBackend::new(Arc::new(clock.clone())));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(shared.clone());
+    let cache = builder.build().await.unwrap();
+    clock.settle().await;
+    let source = Source::gated();
+    let caller = reading(&cache, &source);
+    clock.settle().await;
+    // By somebody who tells nobody.
+    assert!(shared.delete(&cache.key("k")).await.unwrap());
+    source.admit(1);
+    assert_eq!(*caller.await.unwrap().unwrap().value, 0);
+    clock.settle().await;
+    assert_eq!(cache.get::<_, u32>("k").await, None);
+}
