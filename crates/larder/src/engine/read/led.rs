@@ -10,7 +10,7 @@ use larder_strategy::{FailSafe, Lease, Plan};
 
 use super::{
     Fault, FlightResult, How, Kept, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer,
-    remote_phase::FillGuard,
+    remote_phase::{Committed, FillGuard},
 };
 use crate::engine::{
     Engine, NearLife,
@@ -260,14 +260,15 @@ impl Led {
         let landed = Landed::new(Ok(Outcome::loaded(value)), self.began, tags, &request);
         let ticket = self.leader.finish(landed);
         let write = encoded.filter(|_| stored);
-        Pending { _ticket: ticket, how, write, ended, late: loaded.tags, plan }
+        Pending { request, ticket, how, write, ended, late: loaded.tags, plan }
     }
 }
 
 /// What is left to do when the callers have been answered.
 pub(crate) struct Pending {
+    request: LoadRequest,
     /// Dropped only after the remote commit, so that the key counts as being worked on until then.
-    _ticket: LeaderTicket<Landed>,
+    ticket: LeaderTicket<Landed>,
     how: How,
     write: Option<Encoded>,
     /// Whether what stood there is to be removed.
@@ -277,11 +278,20 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Stores the value in the remote tier, or gives the token back.
-    pub(crate) async fn settle(self) {
+    /// Stores the value in the remote tier, or gives the token back. Where the token has been removed, by whomever, the near
+    /// copy goes too.
+    pub(crate) async fn settle(mut self) {
         let Some(guard) = self.how.guard else { return };
         match self.write {
-            Some(encoded) => guard.commit(&self.late, &encoded, &self.plan, self.how.cost).await,
+            Some(encoded) => {
+                let committed = guard.commit(&self.late, &encoded, &self.plan, self.how.cost).await;
+                if committed == Committed::Lost && self.request.writes_near() {
+                    // Dropped outside the fence's lock.
+                    let mut lost = None;
+                    let near = &self.request.engine.near;
+                    self.ticket.ticket().commit_copy(|| lost = near.remove(self.request.key.as_str()));
+                }
+            }
             None if self.ended => guard.remove_replaced().await,
             None => guard.release().await,
         }

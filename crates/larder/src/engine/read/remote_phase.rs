@@ -202,17 +202,31 @@ impl LoadRequest {
         Ok(Encoded { kind: Kind::Value, payload: (serde.encode)(value, codec, self.region.compression)? })
     }
 
-    /// Commits a loaded value to the remote tier; answers whether it was stored for certain.
-    async fn commit_remote(&self, fill: &Fill, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) -> bool {
-        let Some(remote) = self.remote() else { return false };
+    /// Commits a loaded value to the remote tier.
+    async fn commit_remote(
+        &self,
+        fill: &Fill,
+        late: &[Tag],
+        encoded: &Encoded,
+        plan: &Plan,
+        cost: Duration,
+    ) -> Committed {
+        let Some(remote) = self.remote() else { return Committed::Unknown };
         let life = Life { region: &self.region, plan, cost };
         let commit = remote.commit(&self.key, fill, late, encoded, life);
         match self.engine.within(commit_deadline(&self.region.strategy), commit).await {
-            Ok(true) => return true,
-            Ok(false) => crate::events::fill_lost(&self.key),
-            Err(error) => self.engine.remote_fault(&self.region, Some(&self.key), &error),
+            Ok(true) => Committed::Stored,
+            // What stands in for the remote tier has no tokens from before.
+            Ok(false) if self.engine.is_away() => Committed::Unknown,
+            Ok(false) => {
+                crate::events::fill_lost(&self.key);
+                Committed::Lost
+            }
+            Err(error) => {
+                self.engine.remote_fault(&self.region, Some(&self.key), &error);
+                Committed::Unknown
+            }
         }
-        false
     }
 
     /// The life of what was loaded.
@@ -279,6 +293,15 @@ impl RemotePhase {
     }
 }
 
+/// What came of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Committed {
+    Stored,
+    /// The token was not there any more: the key was removed or written since before the load.
+    Lost,
+    Unknown,
+}
+
 /// What a stored thing means for a call.
 pub(crate) enum Considered {
     /// Nothing is to be claimed.
@@ -300,15 +323,16 @@ impl FillGuard {
 
     /// Commits a loaded value, off the callers' path. The token is given back if that fails, or is dropped in the middle;
     /// taking it back after a commit whose outcome is unknown removes nothing but the placeholder.
-    pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) {
-        let Some(fill) = &self.fill else { return };
-        let stored = self.request.commit_remote(fill, late, encoded, plan, cost).await;
-        if stored && !fill.is_leased() {
+    pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) -> Committed {
+        let Some(fill) = &self.fill else { return Committed::Unknown };
+        let committed = self.request.commit_remote(fill, late, encoded, plan, cost).await;
+        if committed == Committed::Stored && !fill.is_leased() {
             // The value stands where the placeholder stood.
             self.fill = None;
         } else {
             self.release().await;
         }
+        committed
     }
 
     /// Removes the entry that the load was to replace: there is no value any more. Gives the token back.
