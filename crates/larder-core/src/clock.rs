@@ -168,21 +168,23 @@ impl dyn Timer {
 /// about 10 ns a call); elsewhere it is as precise as [`now_precise`](Clock::now_precise).
 #[derive(Clone, Copy)]
 pub struct SystemClock {
-    origin: Instant,
+    made: Instant,
+    /// Of the kernel's clock, modulo the range of a tick.
     #[cfg(target_os = "linux")]
     origin_nanos: u64,
 }
 
+/// How long before its making a system clock has its origin.
+const PAST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl SystemClock {
-    /// A clock whose origin lies a second in the past, so that "a moment ago" is still a positive tick.
+    /// A clock whose origin lies a century in the past, so that what is older than the process still has a tick.
     #[must_use]
     pub fn new() -> Self {
-        let second = Duration::from_secs(1);
-        let now = Instant::now();
         Self {
-            origin: now.checked_sub(second).unwrap_or(now),
+            made: Instant::now(),
             #[cfg(target_os = "linux")]
-            origin_nanos: kernel_nanos(rustix::time::ClockId::Monotonic).saturating_sub(1_000_000_000),
+            origin_nanos: kernel_nanos(rustix::time::ClockId::Monotonic).wrapping_sub((Tick::ZERO + PAST).0),
         }
     }
 }
@@ -208,7 +210,7 @@ fn kernel_nanos(clock: rustix::time::ClockId) -> u64 {
 impl Clock for SystemClock {
     #[cfg(target_os = "linux")]
     fn now(&self) -> Tick {
-        Tick(kernel_nanos(rustix::time::ClockId::MonotonicCoarse).saturating_sub(self.origin_nanos))
+        Tick(kernel_nanos(rustix::time::ClockId::MonotonicCoarse).wrapping_sub(self.origin_nanos))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -217,7 +219,7 @@ impl Clock for SystemClock {
     }
 
     fn now_precise(&self) -> Tick {
-        Tick(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Tick::ZERO + PAST + self.made.elapsed()
     }
 
     fn wall(&self) -> UnixMillis {

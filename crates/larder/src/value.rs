@@ -33,6 +33,11 @@ pub(crate) struct Absent;
 #[derive(Debug)]
 pub(crate) struct Failed(pub(crate) AnyError);
 
+/// Whether it stands for a value, and not for the memory that there is none.
+pub(crate) fn is_present(value: &AnyValue) -> bool {
+    !value.is::<Absent>() && !value.is::<Failed>()
+}
+
 /// A loader's error without its type.
 pub(crate) type AnyError = Arc<dyn Any + Send + Sync>;
 

@@ -113,7 +113,7 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
     }
 
     fn ask(&self, key: Key) -> Near<V> {
-        let mut id = flight_id::<V, NoLoader>(self.ops, &self.options);
+        let mut id = flight_id::<V, NoLoader>(self.place.region, self.ops, &self.options);
         // Those who want to be told of faults ask in another way.
         id.options |= u8::from(self.options.tells) << TELLS;
         Near::Ask(Box::new(Ask(LoadRequest {

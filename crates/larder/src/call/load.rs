@@ -177,7 +177,7 @@ where
             region: Arc::clone(self.place.region),
             key,
             ops: self.ops,
-            id: flight_id::<V, E>(self.ops, &self.options),
+            id: flight_id::<V, E>(self.place.region, self.ops, &self.options),
             tags: self.tags.clone().into(),
             options: self.options.clone(),
         }

@@ -34,8 +34,8 @@ pub type BatchOf<K, V, E> = HashMap<K, Result<Loaded<V>, E>>;
 /// One pass over the near tier, one round trip to the remote tier for the rest, and one call of the loader for what is in
 /// neither and what nobody else is loading. Loads of other callers are waited for. Each key stands for itself: an error
 /// of one leaves the others alone. The loader runs in a task of its own: dropping the future stalls nobody, and what the
-/// loader returns is stored all the same. It is called once more for keys whose load by another process or caller did not
-/// come about.
+/// loader returns is stored all the same. It is called again for keys whose load by another process or caller did not come
+/// about.
 #[must_use = "a read does nothing until it is awaited"]
 pub struct LoadMany<'a, K, V, E, F> {
     place: Place<'a>,
@@ -111,7 +111,7 @@ where
     async fn answers(self) -> Vec<Answer<V, E>> {
         let Self { place, keys, loader, ops, options, tags, .. } = self;
         let rendered = keys.iter().map(|key| place.key(key)).collect();
-        let id = flight_id::<V, E>(ops, &options);
+        let id = flight_id::<V, E>(place.region, ops, &options);
         let request = LoadRequest {
             engine: Arc::clone(&place.cache.engine),
             region: Arc::clone(place.region),

@@ -163,9 +163,11 @@ where
     let engine = Arc::clone(&request.engine);
     if engine.is_enabled() && request.reads_near() {
         let now = engine.timer.now();
+        // A loader that borrows cannot refresh in the background: it runs here, once the value is stale.
         if let NearRead::Fresh(entry) | NearRead::Stale(entry) | NearRead::Refresh(entry) =
             engine.near_read(request.key.as_str(), now)
             && request.accepts(&entry.value)
+            && (now < entry.fresh_until || now < entry.refresh_at)
         {
             let outcome = crate::engine::answer(&entry, now);
             return counted(&request.region, in_types(crate::engine::found(&entry.value, outcome)));
@@ -185,7 +187,7 @@ impl Place<'_> {
             region: Arc::clone(self.region),
             key: self.key(key),
             ops,
-            id: flight_id::<V, E>(ops, &options),
+            id: flight_id::<V, E>(self.region, ops, &options),
             tags: Arc::from([]),
             options,
         }
@@ -200,10 +202,15 @@ pub(crate) const TIERS: u8 = 0b1111;
 
 /// Who shares a flight: calls of the same types that use and fill the same tiers. With tags and TTL it is as with a hit:
 /// the entry has those of the call that loaded it.
-pub(crate) fn flight_id<V: 'static, E: 'static>(ops: &ValueOps, options: &ReadOptions) -> FlightId {
-    let skips_remote = options.skip_remote || ops.serde.is_none();
-    let stores_nothing = options.no_store || options.ttl.is_some_and(|ttl| ttl.is_zero());
-    let bits = [options.skip_near, skips_remote, stores_nothing, options.on_thread];
+pub(crate) fn flight_id<V: 'static, E: 'static>(
+    region: &RegionState,
+    ops: &ValueOps,
+    options: &ReadOptions,
+) -> FlightId {
+    let tiers = region.strategy.tiers;
+    let skips_near = options.skip_near || !tiers.uses_near();
+    let skips_remote = options.skip_remote || !tiers.uses_remote() || ops.serde.is_none();
+    let bits = [skips_near, skips_remote, options.stores_nothing(), options.on_thread];
     let options = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
     FlightId { value: TypeId::of::<V>(), error: TypeId::of::<E>(), options }
 }

@@ -320,13 +320,18 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn publish_message(&self, body: Body) {
+    /// Answers whether the others will hear of it; if not, they miss its number.
+    pub(crate) async fn publish_message(&self, body: Body) -> bool {
         let bus = self.coherence.bus.lock().clone();
-        let Some(bus) = bus else { return };
+        let Some(bus) = bus else { return true };
         let (_, message) = self.coherence.compose(body);
         let sent = self.within(self.root.strategy.remote_deadline, async { bus.publish(message).await });
-        if let Err(error) = sent.await {
-            self.remote_fault(&self.root, None, &error);
+        match sent.await {
+            Ok(_) => true,
+            Err(error) => {
+                self.remote_fault(&self.root, None, &error);
+                false
+            }
         }
     }
 

@@ -9,14 +9,14 @@ use larder_core::{
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
-use larder_memory::AnyValue;
+use larder_memory::{AnyValue, NearEntry};
 
-use super::{Engine, Life, NearRead, RegionState, Remote, Stored, Write, write_path::SecondFence};
+use super::{Engine, Life, Meta, NearRead, RegionState, Remote, Stored, Write, judge, write_path::SecondFence};
 use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
     stats::Event,
-    value::{Absent, Failed, ValueOps},
+    value::{ValueOps, is_present},
 };
 
 /// Keys that a pattern's run looks for, and removes, at once. The server answers nobody else meanwhile: it takes about 2 us for
@@ -51,7 +51,14 @@ impl Engine {
         let began = self.tags.epoch();
         let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
         let limit = region.strategy.remote_deadline;
-        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await?;
+        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.remote_fault(region, None, &error);
+                return if tells { Err(error) } else { Ok(keys.iter().map(|_| None).collect()) };
+            }
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         let mut fault = None;
         for (ticket, stored) in tickets.iter().zip(found) {
@@ -161,6 +168,9 @@ impl Engine {
 
     /// How long a key has left, in whichever tier it is; the memory that there is no value is none.
     pub(crate) async fn ttl(&self, key: &Key) -> Result<Option<Remaining>> {
+        if !self.is_enabled() {
+            return Ok(None);
+        }
         let Some(remote) = &self.remote else {
             return match self.near_ttl(key) {
                 Some(left) => Ok(Some(left)),
@@ -178,14 +188,18 @@ impl Engine {
         Ok(if is_value { found.remaining } else { self.near_ttl(key) })
     }
 
-    fn near_ttl(&self, key: &Key) -> Option<Remaining> {
+    pub(super) fn near_ttl(&self, key: &Key) -> Option<Remaining> {
+        self.remaining(self.near.get(key.as_str()))
+    }
+
+    fn remaining(&self, entry: Option<NearEntry<Meta>>) -> Option<Remaining> {
         let now = self.timer.now();
         let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-            self.near_read(key.as_str(), now)
+            judge(entry, now, &self.coherence)
         else {
             return None;
         };
-        if entry.value.is::<Absent>() || entry.value.is::<Failed>() {
+        if !is_present(&entry.value) {
             return None;
         }
         let forever = entry.stale_until == larder_core::Tick::FOREVER;
@@ -196,15 +210,15 @@ impl Engine {
     pub(crate) async fn list(&self, pattern: &Pattern, limit: usize) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
         if self.remote.is_none() {
-            self.near.for_each(|key, _| {
-                if pattern.matches(key) {
+            self.near.for_each(|key, entry| {
+                if pattern.matches(key) && self.remaining(Some(entry.clone())).is_some() {
                     keys.push(Key::from_canonical(key));
                 }
             });
         }
         let mut pages = self.store().scan_power("keys")?.scan(pattern, SCAN_PAGE);
         while let Some(page) = pages.try_next().await? {
-            keys.extend(page);
+            keys.extend(page.into_iter().filter(|key| !self.is_own(key)));
             if keys.len() >= limit.saturating_mul(2) {
                 break;
             }
@@ -252,7 +266,8 @@ impl Engine {
         if self.remote.is_none() {
             return match target {
                 Target::Keys(keys) => tally(self.local.delete_many(keys).await),
-                Target::Tags(_) => Ok((0, false)),
+                // Counters and locks belong to no tag, region or generation.
+                Target::Tags(_) | Target::Region(_) | Target::Everything => Ok((0, false)),
                 wide => self.remove_matching(wide, watch).await,
             };
         }
@@ -351,19 +366,18 @@ impl Engine {
             deferred |= stats.journal > 0;
         }
         match target {
-            Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,
+            Target::Pattern(pattern) => deferred |= !self.publish_message(Body::Pattern(pattern.clone())).await,
             Target::Part { prefix, part } => {
-                self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await;
+                deferred |= !self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await;
             }
             _ => {}
         }
         Ok((scanned.removed, deferred))
     }
 
-    /// Markers and published statistics are no entries: patterns leave them.
+    /// Markers, leases, published statistics and the like are no entries: listings and patterns leave them.
     fn is_own(&self, key: &Key) -> bool {
-        Tag::of_marker(key, &self.prefix).is_some()
-            || key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
+        key.is_internal(&self.prefix)
     }
 
     /// How many keys an invalidation would touch; `None` for tags.

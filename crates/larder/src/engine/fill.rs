@@ -35,12 +35,14 @@ pub(crate) struct Fill {
     versions: Versions,
     /// What this process has put somewhere for the time of the load.
     placed: Option<Placed>,
+    /// Whether the token is that of an entry which the load is to replace.
+    replaces: bool,
 }
 
 impl Fill {
     /// That of a load which must store nothing.
     pub(crate) fn barred() -> Self {
-        Self { token: None, versions: Versions::default(), placed: None }
+        Self { token: None, versions: Versions::default(), placed: None, replaces: false }
     }
 
     pub(crate) fn is_barred(&self) -> bool {
@@ -99,6 +101,14 @@ pub(crate) enum Claim<T> {
 pub(crate) struct Claimed {
     token: Expected,
     placed: Option<Placing>,
+    replaces: bool,
+}
+
+impl Claimed {
+    /// By a placeholder.
+    fn by(placing: Placing) -> Self {
+        Self { token: placing.placed.token.clone(), placed: Some(placing), replaces: false }
+    }
 }
 
 impl Remote {
@@ -117,13 +127,13 @@ impl Remote {
     /// A claim with the versions of its tags; one whose versions are not known is taken back.
     pub(crate) fn complete(claim: Claim<Claimed>, versions: Result<Versions>) -> Result<Claim<Fill>> {
         Ok(match (claim, versions) {
-            (Claim::Ours(Claimed { token, placed }), versions) => {
+            (Claim::Ours(Claimed { token, placed, replaces }), versions) => {
                 let versions = versions?;
                 if versions.held {
                     // What was placed is taken back as it is dropped.
                     return Ok(Claim::Ours(Fill::barred()));
                 }
-                Claim::Ours(Fill { token: Some(token), versions, placed: placed.map(Placing::settled) })
+                Claim::Ours(Fill { token: Some(token), versions, placed: placed.map(Placing::settled), replaces })
             }
             (Claim::Found(bytes), _) => Claim::Found(bytes),
             (Claim::Changed, _) => Claim::Changed,
@@ -134,13 +144,12 @@ impl Remote {
     /// Claims a key for a load: one command, none where a token is shared.
     pub(crate) async fn claim(&self, key: &Key, ground: Ground) -> Result<Claim<Claimed>> {
         match ground {
-            Ground::Shared(token) | Ground::Living(token, Announce::No) => {
-                Ok(Claim::Ours(Claimed { token, placed: None }))
-            }
+            Ground::Shared(token) => Ok(Claim::Ours(Claimed { token, placed: None, replaces: false })),
+            Ground::Living(token, Announce::No) => Ok(Claim::Ours(Claimed { token, placed: None, replaces: true })),
             Ground::Nothing => {
                 let placing = self.placing(key)?;
                 Ok(match self.place(&placing).await? {
-                    None => Claim::Ours(Claimed { token: placing.placed.token.clone(), placed: Some(placing) }),
+                    None => Claim::Ours(Claimed::by(placing)),
                     Some(found) => {
                         placing.settled();
                         Claim::Found(found)
@@ -153,7 +162,7 @@ impl Remote {
                 let outcome =
                     self.atomic()?.compare_and_set(key, &token, placing.placed.value.clone(), options).await?;
                 Ok(if outcome.is_stored() {
-                    Claim::Ours(Claimed { token: placing.placed.token.clone(), placed: Some(placing) })
+                    Claim::Ours(Claimed::by(placing))
                 } else {
                     placing.settled();
                     Claim::Changed
@@ -162,7 +171,7 @@ impl Remote {
             Ground::Living(token, Announce::Yes) => {
                 let placing = self.placing(&self.lease_key(key))?;
                 Ok(match self.place(&placing).await? {
-                    None => Claim::Ours(Claimed { token, placed: Some(placing) }),
+                    None => Claim::Ours(Claimed { token, placed: Some(placing), replaces: true }),
                     Some(_) => {
                         placing.settled();
                         Claim::Leased(token)
@@ -182,7 +191,8 @@ impl Remote {
     pub(crate) async fn renew(&self, fill: &Fill) -> Result<bool> {
         let Some(placed) = &fill.placed else { return Ok(true) };
         let options = SetOptions::new().ttl(TOKEN_LIFE);
-        let renewed = self.atomic()?.compare_and_set(&placed.key, &placed.token, placed.value.clone(), options).await?;
+        let renewed =
+            self.for_renewals()?.compare_and_set(&placed.key, &placed.token, placed.value.clone(), options).await?;
         Ok(renewed.is_stored())
     }
 
@@ -190,6 +200,14 @@ impl Remote {
     pub(crate) async fn release(&self, fill: &Fill) -> Result<()> {
         if let Some(placed) = &fill.placed {
             self.atomic()?.compare_and_delete(&placed.key, &placed.token).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the entry that a load was to replace, if it stands there still.
+    pub(crate) async fn remove_replaced(&self, key: &Key, fill: &Fill) -> Result<()> {
+        if let Some(token) = fill.token.as_ref().filter(|_| fill.replaces) {
+            self.atomic()?.compare_and_delete(key, token).await?;
         }
         Ok(())
     }

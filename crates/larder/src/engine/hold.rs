@@ -60,7 +60,7 @@ impl Hold {
 impl Remote {
     /// Puts the hold into its key, or renews it: one command, two where something stands there.
     pub(crate) async fn hold(&self, hold: &mut Hold) -> Result<()> {
-        let atomic = self.atomic()?;
+        let atomic = if hold.written.is_some() { self.for_renewals()? } else { self.atomic()? };
         let mut standing = hold.written.take();
         for _ in 0..ATTEMPTS {
             let now = self.server_now(&hold.key);

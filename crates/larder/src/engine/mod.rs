@@ -30,7 +30,7 @@ use larder_strategy::Strategy;
 use parking_lot::Mutex;
 
 pub(crate) use self::{
-    background::{STATS_KEY, spawn_upkeep},
+    background::spawn_upkeep,
     bulk::{Written, tally},
     read::{
         Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
@@ -256,10 +256,10 @@ impl Engine {
         } else {
             // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers
             // but messages may be missed for the blind TTL.
-            if life.unverified || self.is_away() {
-                cap = cap.min(region.strategy.outage_ttl);
-            } else if !relies_on_bus {
+            if !relies_on_bus && !self.is_away() {
                 cap = cap.min(self.coherence.blind_ttl());
+            } else if life.unverified || self.is_away() {
+                cap = cap.min(region.strategy.outage_ttl);
             }
         }
         let fresh_until = tick_after(from, life.fresh_for.min(cap));

@@ -29,8 +29,11 @@ use crate::{
     coherence::Coherence,
     stats::Event,
     tags::TagTable,
-    value::{Absent, ValueOps},
+    value::{Absent, ValueOps, is_present},
 };
+
+/// How often a write on condition of presence is tried that others are quicker with.
+const ATTEMPTS: usize = 8;
 
 /// The remote tier of a cache.
 #[derive(Debug)]
@@ -272,8 +275,7 @@ impl Remote {
         lineage.and_then(|lineage| lineage.server_time(key)).unwrap_or_else(|| self.clock.wall())
     }
 
-    /// Writes a value whatever stands there, as a caller's `set` does; `sent` tells whether it came so far. Fill tokens and dead entries are nothing that a
-    /// write on condition of absence would have to leave alone.
+    /// Writes a value whatever stands there, as a caller's `set` does; `sent` tells whether it came so far.
     pub(crate) async fn write(
         &self,
         write: &Write,
@@ -281,7 +283,7 @@ impl Remote {
         life: Life<'_>,
         (options, sent): (SetOptions, &AtomicBool),
     ) -> Result<SetOutcome> {
-        let Write { key, tags, ops, .. } = write;
+        let Write { key, tags, .. } = write;
         let versions = self.versions(life.region, tags).await?;
         if versions.held {
             // While a writer holds one of the tags there is no version to store the value with.
@@ -290,17 +292,47 @@ impl Remote {
         sent.store(true, Ordering::Relaxed);
         let value = self.entry(key, entry, versions.tags, life)?;
         let options = options.ttl(ttl(life.plan));
-        let outcome = self.backend.set(key, value.clone(), options).await?;
-        if outcome.is_stored() || options.condition != Condition::IfAbsent {
-            return Ok(outcome);
-        }
-        match self.read(key, life.region, ops, tags).await? {
-            Stored::Loading(token) | Stored::Dead(token) => {
-                let options = SetOptions::new().ttl(options.ttl);
-                self.atomic()?.compare_and_set(key, &token, value, options).await
+        // What stands in for the remote tier has no tokens of others.
+        let compares = options.condition == Condition::IfPresent && self.fallback.state().lets_calls_through();
+        if !compares {
+            let outcome = self.backend.set(key, value.clone(), options).await?;
+            if outcome.is_stored() || options.condition != Condition::IfAbsent {
+                return Ok(outcome);
             }
-            _ => Ok(outcome),
         }
+        self.replace(write, life.region, value, options).await
+    }
+
+    /// A write on a condition, by comparison with what stands there: of the fill tokens, dead entries and memories of absence
+    /// a write on condition of absence takes the place, and one on condition of presence does not.
+    async fn replace(
+        &self,
+        write: &Write,
+        region: &RegionState,
+        value: Bytes,
+        options: SetOptions,
+    ) -> Result<SetOutcome> {
+        let Write { key, tags, ops, .. } = write;
+        let if_present = options.condition == Condition::IfPresent;
+        for _ in 0..ATTEMPTS {
+            let found = self.read_many(std::slice::from_ref(key), region, ops, (tags, if_present)).await.pop();
+            let (present, token) = match found.unwrap_or(Ok(Stored::Nothing))? {
+                Stored::Loading(token) | Stored::Dead(token) => (false, token),
+                Stored::Entry(entry) => (is_present(&entry.value), entry.token),
+                // What it is only the store can tell.
+                Stored::LeftAlone if if_present => return self.backend.set(key, value, options).await,
+                _ => return Ok(SetOutcome::Rejected),
+            };
+            if present != if_present {
+                return Ok(SetOutcome::Rejected);
+            }
+            let options = SetOptions::new().ttl(options.ttl);
+            let outcome = self.atomic()?.compare_and_set(key, &token, value.clone(), options).await?;
+            if outcome.is_stored() || !if_present {
+                return Ok(outcome);
+            }
+        }
+        Ok(SetOutcome::Rejected)
     }
 
     /// The bytes of an entry that begins its life now.
@@ -319,6 +351,13 @@ impl Remote {
             header.ttl_ms = larder_core::ttl_millis(plan.stale_for).unwrap_or(u64::MAX);
         }
         Ok(Bytes::from(header.encode(&entry.payload.bytes)?))
+    }
+
+    /// Past the fallback: that would remember a removal if there was no answer, or nobody waited for it any more since what
+    /// was renewed has ended, and so void it. Here nothing is lost then.
+    pub(super) fn for_renewals(&self) -> Result<&dyn Atomic> {
+        let backend = if self.fallback.state().lets_calls_through() { &self.primary } else { &self.backend };
+        backend.as_atomic().ok_or_else(|| Error::unsupported("renew", backend.name()))
     }
 
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {

@@ -19,7 +19,10 @@ use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::Plan;
 
 use super::{Encoded, Engine, Landed, Life, Meta, NearLife, NearRead, RegionState, Remote};
-use crate::{stats::Event, value::ValueOps};
+use crate::{
+    stats::Event,
+    value::{ValueOps, is_present},
+};
 
 /// One write.
 #[derive(Debug)]
@@ -107,6 +110,8 @@ impl Engine {
     /// A write that was given up before it was sent: what it would have replaced must not stay. Removed now, or from the
     /// journal.
     pub(crate) async fn not_written(&self, region: &RegionState, keys: &[Key]) {
+        let _again = SecondFence::new(|| self.forget_all(keys));
+        self.forget_all(keys);
         let removal = async { Ok(self.remove(keys).await) };
         let answers = self.within(region.strategy.remote_deadline, removal).await.and_then(super::tally);
         if let Err(error) = answers {
@@ -115,13 +120,13 @@ impl Engine {
     }
 
     pub(crate) fn write_near(&self, region: &RegionState, write: &Write) -> Result<SetOutcome> {
-        if write.skip_near {
+        if write.skip_near || !region.strategy.tiers.uses_near() {
             return Ok(SetOutcome::Rejected);
         }
         let now = self.timer.now();
         let began = self.tags.epoch();
         let plan = match write.ttl {
-            Some(Ttl::Keep) => keep(self.near.get(write.key.as_str()).map(|entry| entry.stale_until.since(now))),
+            Some(Ttl::Keep) => keep(self.near_ttl(&write.key).and_then(larder_core::Remaining::duration)),
             other => plan_for(region, other),
         };
         let (entry, weight) = self.written(region, write, &plan, (began, now), None);
@@ -129,7 +134,9 @@ impl Engine {
         let (mut displaced, mut replaced) = (Displaced::default(), None);
         let outcome = self.flights.raise(&write.key, || {
             let (present, found) = match self.near_read(write.key.as_str(), now) {
-                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => (true, Some(entry)),
+                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+                    (is_present(&entry.value), Some(entry))
+                }
                 NearRead::Miss => (false, None),
             };
             replaced = found;
@@ -157,9 +164,12 @@ impl Engine {
     ) -> bool {
         let (entry, weight) = self.written(region, write, plan, (began, from), Some(bytes));
         let mut displaced = Displaced::default();
-        ticket.commit(|| {
+        let kept = ticket.commit(|| {
             self.near.insert_with(Arc::clone(write.key.as_arc()), entry, weight, &mut displaced);
-        })
+        });
+        // What a read past the near tier found while the write was on its way, and has answered with.
+        self.serving.forget(|key| *key == write.key);
+        kept
     }
 
     fn written(
@@ -191,7 +201,14 @@ impl Engine {
     /// Removes keys from both tiers; answers how many there were, in either.
     pub(crate) async fn delete(&self, region: &RegionState, keys: &[Key]) -> Result<u64> {
         region.counters.add(Event::Delete, keys.len() as u64);
-        let near: Vec<bool> = keys.iter().map(|key| self.forget(key)).collect();
+        let near: Vec<bool> = keys
+            .iter()
+            .map(|key| {
+                let lives = self.near_ttl(key).is_some();
+                self.forget(key);
+                lives
+            })
+            .collect();
         // Somebody may have fetched the old value between the first fence and the removal, also if this is dropped.
         let again = SecondFence::new(|| self.forget_all(keys));
         let deadline = region.strategy.remote_deadline;
@@ -232,7 +249,7 @@ impl Engine {
         };
         let Some(bytes) = remote.backend.get(key).await? else { return Ok(false) };
         let Ok((header, _)) = Header::decode(&bytes) else { return remote.backend.expire(key, expiry).await };
-        if matches!(header.kind, Kind::Placeholder | Kind::Hold) {
+        if header.kind != Kind::Value || !remote.holds(&bytes).await? {
             return Ok(false);
         }
         let Expiry::After(duration) = expiry else {
@@ -275,9 +292,10 @@ impl Engine {
             else {
                 return false;
             };
+            let present = is_present(&entry.value);
             found = Some(entry);
-            if ttl == Ttl::Keep {
-                return true;
+            if !present || ttl == Ttl::Keep {
+                return present;
             }
             if !plan.is_stored() {
                 return self.near.remove(key.as_str()).is_some();

@@ -42,7 +42,7 @@ impl Miss {
             region: Arc::clone(&self.region),
             key: self.key.clone(),
             ops,
-            id: flight_id::<V, E>(ops, &options),
+            id: flight_id::<V, E>(&self.region, ops, &options),
             tags: tags.into(),
             options,
         }

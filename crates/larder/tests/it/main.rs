@@ -15,6 +15,7 @@ mod leases;
 mod loads;
 mod model;
 mod order;
+mod reads;
 mod regression;
 mod shutdown;
 mod source;

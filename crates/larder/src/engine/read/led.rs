@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{Tag, Tick};
-use larder_flight::{Leader, LeaderTicket};
+use larder_flight::{Follower, Leader, LeaderTicket};
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
 use super::{
-    Fault, FlightResult, How, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer, remote_phase::FillGuard,
+    Fault, FlightResult, How, Kept, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer,
+    remote_phase::{Committed, FillGuard},
 };
 use crate::engine::{
     Engine, NearLife,
@@ -30,8 +31,10 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// A value that may still be served.
 #[derive(Debug, Clone)]
 pub(crate) struct AtHand {
-    pub(crate) outcome: Outcome<AnyValue>,
-    /// Since when it is stale.
+    /// As of when it was taken.
+    outcome: Outcome<AnyValue>,
+    taken: Tick,
+    /// From when on it is stale.
     since: Tick,
     /// When it ends.
     until: Tick,
@@ -39,14 +42,34 @@ pub(crate) struct AtHand {
 }
 
 impl AtHand {
-    pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick) -> Self {
-        let (since, until) = (entry.fresh_until, entry.stale_until);
-        Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags() }
+    pub(super) fn new(outcome: Outcome<AnyValue>, taken: Tick, since: Tick, until: Tick) -> Self {
+        Self { outcome, taken, since, until, tags: None }
+    }
+
+    /// What is answered with it.
+    pub(super) fn outcome_at(&self, now: Tick) -> Outcome<AnyValue> {
+        let Outcome { age, source, .. } = self.outcome;
+        let value = self.outcome.value.clone();
+        Outcome { value, source, age: age + now.since(self.taken), stale: now >= self.since }
+    }
+
+    pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick, request: &LoadRequest) -> Self {
+        // A copy may end before what it is a copy of. Who found it in time may be served it after that.
+        let is_copy = !entry.meta.bus().relies_on_bus() && request.engine.remote_of(&request.region).is_some();
+        let is_whole = !is_copy && request.region.strategy.near_ttl.is_none();
+        let until = if is_whole { entry.stale_until } else { Tick::FOREVER };
+        let tags = entry.meta.tags();
+        Self { outcome: answer(entry, now), taken: now, since: entry.fresh_until, until, tags }
+    }
+
+    /// Whether it may be served at all then.
+    pub(crate) fn lives_at(&self, time: Tick) -> bool {
+        time < self.until
     }
 
     /// Whether the strategy serves it in place of an error.
     pub(crate) fn is_safe(&self, fail_safe: Option<FailSafe>, now: Tick) -> bool {
-        fail_safe.is_some_and(|safe| now.since(self.since) <= safe.max_stale)
+        self.lives_at(now) && fail_safe.is_some_and(|safe| now.since(self.since) <= safe.max_stale)
     }
 
     /// What the loader is told of it.
@@ -89,7 +112,7 @@ impl Led {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)
                 if request.can_serve(&entry.value) =>
             {
-                led.at_hand = Some(AtHand::near(&entry, now));
+                led.at_hand = Some(AtHand::near(&entry, now, request));
             }
             _ => {}
         }
@@ -108,31 +131,44 @@ impl Led {
         self.finish(Ok(outcome), tags);
     }
 
-    /// Takes a stale entry of the remote tier to hand.
+    /// Takes an entry of the remote tier to hand.
     pub(crate) fn take(&mut self, entry: &RemoteEntry) {
         let outcome = self.promote(entry);
         let engine = &self.request.engine;
         let now = engine.timer.now();
         let tags = engine.tags.cells(&entry.tags);
-        self.at_hand = Some(AtHand { since: now - entry.stale_by, until: now + entry.stale_for, outcome, tags });
+        let since = if entry.fresh_for.is_zero() { now - entry.stale_by } else { now + entry.fresh_for };
+        self.at_hand = Some(AtHand { outcome, taken: now, since, until: now + entry.stale_for, tags });
     }
 
     fn promote(&mut self, entry: &RemoteEntry) -> Outcome<AnyValue> {
         self.request.promote(self.leader.ticket(), entry, self.began)
     }
 
-    /// Answers those who wait now with what is at hand, and leads on. Who comes later finds it in the near tier, or, where
-    /// that is not used, beside the flight.
+    /// Where the near tier is not used, lets who comes later find what is at hand beside the flight.
+    pub(crate) fn keep_beside(&mut self) {
+        let Some(at_hand) = &self.at_hand else { return };
+        if !self.request.reads_near() {
+            let kept = self.request.kept(self.landed(at_hand, false), (at_hand.since, at_hand.until), true);
+            let Self { request, leader, .. } = self;
+            self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, kept));
+        }
+    }
+
+    /// Answers those who wait now with what is at hand, if it still lives, and leads on. Who comes later finds it in the near
+    /// tier, or beside the flight.
     pub(crate) fn answer(mut self) -> Self {
-        if let Some(AtHand { outcome, tags, .. }) = &self.at_hand {
-            let landed = Landed::new(Ok(outcome.clone()), self.began, tags.clone(), &self.request);
-            if !self.request.reads_near() {
-                let Self { request, leader, .. } = &mut self;
-                self.served = Some(Served::new(&request.engine, leader.ticket(), request.id, landed.clone()));
-            }
+        let now = self.request.engine.timer.now();
+        if let Some(at_hand) = self.at_hand.as_ref().filter(|it| it.lives_at(now)) {
+            let landed = self.landed(at_hand, false);
             self.leader = self.leader.answer(landed);
         }
         self
+    }
+
+    /// Another way to wait for what comes next.
+    pub(crate) fn follow(&self) -> Follower<Landed> {
+        self.leader.follow()
     }
 
     /// What the loader is told.
@@ -146,10 +182,17 @@ impl Led {
         self.serve_at_hand();
     }
 
+    /// What is at hand as an answer; `failed`: in place of something fresh.
+    fn landed(&self, at_hand: &AtHand, failed: bool) -> Landed {
+        let outcome = at_hand.outcome_at(self.request.engine.timer.now());
+        let outcome = Outcome { stale: outcome.stale || failed, ..outcome };
+        Landed::new(Ok(outcome), self.began, at_hand.tags.clone(), &self.request)
+    }
+
     fn serve_at_hand(self) {
-        if let Some(AtHand { mut outcome, tags, .. }) = self.at_hand.clone() {
-            outcome.stale = true;
-            self.finish(Ok(outcome), tags);
+        if let Some(at_hand) = &self.at_hand {
+            let landed = self.landed(at_hand, true);
+            drop(self.leader.finish(landed));
         }
     }
 
@@ -159,21 +202,20 @@ impl Led {
         let now = engine.timer.now();
         let at = now + pause;
         if !self.request.reads_near() {
-            let Some(AtHand { outcome, since, until, tags }) = &self.at_hand else { return };
+            // What is still fresh is found where it is.
+            let stale = self.at_hand.as_ref().filter(|it| it.since <= now);
+            let Some(at_hand) = stale else { return };
+            let AtHand { since, until, .. } = at_hand;
             let safe = self.request.region.strategy.fail_safe.map_or(*until, |safe| *since + safe.max_stale);
-            let landed = Outcome { stale: true, ..outcome.clone() };
-            let landed = Landed::new(Ok(landed), self.began, tags.clone(), &self.request);
-            // Without trust in the bus nobody would hear that it was invalidated elsewhere.
-            let coherence = &engine.coherence;
-            let blind = if coherence.is_trusted(now) { Tick::FOREVER } else { now + coherence.blind_ttl() };
-            let (id, until) = (self.request.id, at.min(*until).min(safe).min(blind));
-            engine.serving.keep(self.leader.ticket(), id, landed, now, until);
+            let landed = self.landed(at_hand, true);
+            let kept = self.request.kept(landed, (*since, at.min(*until).min(safe)), false);
+            engine.serving.keep(self.leader.ticket(), self.request.id, kept);
             return;
         }
         let mut displaced = Displaced::default();
         self.leader.ticket().commit_copy(|| {
             let key = Arc::clone(self.request.key.as_arc());
-            engine.near.amend(key, |entry| entry.refresh_at = at, &mut displaced);
+            engine.near.amend(key, |entry| entry.refresh_at = entry.refresh_at.max(at), &mut displaced);
         });
     }
 
@@ -208,6 +250,9 @@ impl Led {
         let bytes = encoded.as_ref().map(|encoded: &Encoded| encoded.payload.bytes.len());
         let entry = Filled { value: &value, late: &loaded.tags, plan: &plan, bytes, unverified: how.unverified };
         let stored = wanted && request.commit_near(&mut self.leader, &entry, self.began);
+        // There is no value any more, and that is not remembered: what is at hand ends all the same.
+        let gone = value.is::<Absent>() && !plan.is_stored() && !request.options.stores_nothing();
+        let ended = stores && gone && request.end_near(&mut self.leader);
         if !request.reads_near() {
             request.engine.serving.forget(|key| *key == request.key);
         }
@@ -215,26 +260,39 @@ impl Led {
         let landed = Landed::new(Ok(Outcome::loaded(value)), self.began, tags, &request);
         let ticket = self.leader.finish(landed);
         let write = encoded.filter(|_| stored);
-        Pending { _ticket: ticket, how, write, late: loaded.tags, plan }
+        Pending { request, ticket, how, write, ended, late: loaded.tags, plan }
     }
 }
 
 /// What is left to do when the callers have been answered.
 pub(crate) struct Pending {
+    request: LoadRequest,
     /// Dropped only after the remote commit, so that the key counts as being worked on until then.
-    _ticket: LeaderTicket<Landed>,
+    ticket: LeaderTicket<Landed>,
     how: How,
     write: Option<Encoded>,
+    /// Whether what stood there is to be removed.
+    ended: bool,
     late: Vec<Tag>,
     plan: Plan,
 }
 
 impl Pending {
-    /// Stores the value in the remote tier, or gives the token back.
-    pub(crate) async fn settle(self) {
+    /// Stores the value in the remote tier, or gives the token back. Where the token has been removed, by whomever, the near
+    /// copy goes too.
+    pub(crate) async fn settle(mut self) {
         let Some(guard) = self.how.guard else { return };
         match self.write {
-            Some(encoded) => guard.commit(&self.late, &encoded, &self.plan, self.how.cost).await,
+            Some(encoded) => {
+                let committed = guard.commit(&self.late, &encoded, &self.plan, self.how.cost).await;
+                if committed == Committed::Lost && self.request.writes_near() {
+                    // Dropped outside the fence's lock.
+                    let mut lost = None;
+                    let near = &self.request.engine.near;
+                    self.ticket.ticket().commit_copy(|| lost = near.remove(self.request.key.as_str()));
+                }
+            }
+            None if self.ended => guard.remove_replaced().await,
             None => guard.release().await,
         }
     }
@@ -260,6 +318,15 @@ impl LoadRequest {
     /// Whether a load of another process spares this one where a stale value is at hand.
     pub(crate) fn leaves_loads_to_others(&self) -> bool {
         self.region.strategy.lease == Lease::ServeStale && !self.options.force_refresh
+    }
+
+    /// What is served beside a flight, or until the loader is asked again.
+    fn kept(&self, landed: Landed, (since, until): (Tick, Tick), goes_on: bool) -> Kept {
+        let (at, coherence) = (self.engine.timer.now(), &self.engine.coherence);
+        let (_, relies_on_bus) = coherence.vouch(at);
+        // Without trust in the bus nobody would hear that it was invalidated elsewhere.
+        let until = if relies_on_bus { until } else { until.min(at + coherence.blind_ttl()) };
+        Kept { landed, since, until, at, relies_on_bus, goes_on }
     }
 
     /// The call's and the loader's tags.
@@ -289,6 +356,20 @@ impl LoadRequest {
         committed
     }
 
+    /// Ends what stands near, if this call uses the near tier; answers whether the fence let it through.
+    fn end_near(&self, leader: &mut Leader<Landed>) -> bool {
+        if self.another_type_stands_near() {
+            return false;
+        }
+        // Dropped outside the fence's lock.
+        let mut ended = None;
+        leader.ticket().commit(|| {
+            if self.writes_near() {
+                ended = self.engine.near.remove(self.key.as_str());
+            }
+        })
+    }
+
     /// What gives way is dropped outside the fence's lock.
     fn commit(&self, leader: &mut Leader<Landed>, entry: NearEntry<Meta>, weight: u64) -> bool {
         let mut displaced = Displaced::default();
@@ -302,7 +383,7 @@ impl LoadRequest {
     /// Remembers a failure near, for as long as the strategy says.
     fn remember_failure(&self, leader: &mut Leader<Landed>, error: &AnyError, began: u64) {
         let plan = self.region.strategy.plan_negative(&mut self.engine.rng());
-        let wanted = plan.is_stored() && !self.options.no_store && self.writes_near();
+        let wanted = plan.is_stored() && !self.options.stores_nothing() && self.writes_near();
         if !wanted || self.another_type_stands_near() {
             return;
         }

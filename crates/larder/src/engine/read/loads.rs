@@ -4,7 +4,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Loads {
     most_background: usize,
     running: watch::Sender<usize>,
     handles: Mutex<Handles>,
+    /// A shutdown did not wait for all of them.
+    aborted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,7 @@ impl Loads {
             most_background,
             running: watch::Sender::new(0),
             handles: Mutex::new(Handles { tasks: Vec::new(), prune_at: KEEP }),
+            aborted: AtomicBool::new(false),
         }
     }
 
@@ -79,11 +82,18 @@ impl Engine {
         if self.at_rest(limit).await {
             return 0;
         }
+        // Before they are woken who wait for one of them.
+        self.loads.aborted.store(true, Ordering::Release);
         let tasks = std::mem::take(&mut self.loads.handles.lock().tasks);
         let left = tasks.into_iter().filter(|task| !task.is_finished()).inspect(AbortHandle::abort).count();
         // What they had placed in the remote tier is taken back.
         self.at_rest(self.root.strategy.remote_deadline).await;
         left
+    }
+
+    /// Whether loads were aborted because the cache has ended: they are not begun anew by those who waited for them.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.loads.aborted.load(Ordering::Acquire) && !self.is_enabled()
     }
 
     async fn at_rest(&self, limit: Duration) -> bool {

@@ -5,17 +5,19 @@
 //! | 1. near, fresh: the caller's own answer, without allocation, lock or await | `call/`, [`near`] |
 //! | 2. near, stale or due for an early refresh: the same, and [`LoadRequest::refresh`] | here |
 //! | 3. miss: join the key's flight; whoever leads spawns the leader's task and waits like everybody else | [`LoadRequest::load`] |
-//! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`lead`], [`remote_phase`] |
+//! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`Lead`], [`remote_phase`] |
 //! | 5. nothing there: place the fill token, or wait for the process that has one | [`Way`], `fill.rs` |
-//! | 6. load, within the soft and hard time-outs | [`Way`], [`run`] |
-//! | 7. answer the callers, then commit through the fence | [`lead`], [`led`] |
-//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`lead`], [`led`] |
+//! | 6. load, within the soft and hard time-outs | [`Way`], `run.rs` |
+//! | 7. answer the callers, then commit through the fence | [`Lead`], [`led`] |
+//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`Lead`], [`led`] |
 //!
 //! A caller waits for a flight and may go away at any moment; nothing of the leader's part depends on it. [`batch`] takes
-//! the same steps for many keys at once, [`plain`] for reads without a loader.
+//! the same steps for many keys at once, [`inline`] with a loader that the caller runs, [`plain`] without one.
 
 mod batch;
+mod batch_lead;
 mod chain;
+mod inline;
 mod landed;
 mod led;
 mod loads;
@@ -23,11 +25,12 @@ mod near;
 mod plain;
 pub(crate) mod remote_phase;
 mod request;
+mod run;
 mod serving;
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use larder_core::Tick;
 use larder_flight::{Follower, Join, Leader, Unwatched};
 use tokio::runtime::RuntimeFlavor;
@@ -40,11 +43,12 @@ pub(crate) use self::{
     near::{Meta, NearRead, Vouched, answer, judge, provenance},
     plain::NoLoader,
     request::{LoadRequest, ReadOptions},
-    serving::{Served, Serving},
+    serving::{Kept, Served, Serving},
 };
 use self::{
     chain::Chain,
     remote_phase::{FillGuard, Next, RemotePhase},
+    run::{guarded, run},
 };
 use super::{Engine, remote::RemoteEntry};
 use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyError};
@@ -64,8 +68,10 @@ impl LoadRequest {
     pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<AtHand>) -> FlightResult {
         let (safe, now) = (self.region.strategy.fail_safe, self.engine.timer.now());
         match (result, at_hand) {
-            (Err(_), Some(at_hand)) if self.options.allow_stale || at_hand.is_safe(safe, now) => {
-                Ok(Outcome { stale: true, ..at_hand.outcome })
+            (Err(_), Some(at_hand))
+                if self.options.allow_stale && at_hand.lives_at(now) || at_hand.is_safe(safe, now) =>
+            {
+                Ok(Outcome { stale: true, ..at_hand.outcome_at(now) })
             }
             (result, _) => result,
         }
@@ -82,8 +88,12 @@ impl LoadRequest {
         }
         let mut loader = Some(loader);
         let deadline = self.deadline();
-        let soft =
-            at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| Some((at_hand, self.wait_limit(limit)?)));
+        // Unless what is at hand has died by then.
+        let soft = at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| {
+            let soft = self.wait_limit(limit)?;
+            let soft = deadline.map_or(soft, |hard| hard.min(soft));
+            at_hand.lives_at(soft).then_some((at_hand, soft))
+        });
         // Dropped with this future: a load that is then still running goes on in the background.
         let mut waiting = None;
         let mut forced = self.options.force_refresh;
@@ -115,8 +125,7 @@ impl LoadRequest {
                     (follower, follows)
                 }
             };
-            let until =
-                soft.as_ref().map_or(deadline, |(_, soft)| Some(deadline.map_or(*soft, |hard| hard.min(*soft))));
+            let until = soft.map(|(_, soft)| soft).or(deadline);
             let waited = self.wait(follower, until, came).await;
             self.count_coalesced(follows, &waited);
             match waited {
@@ -124,49 +133,14 @@ impl LoadRequest {
                     drop(waiting);
                     return result;
                 }
+                Waited::Again if self.engine.has_ended() => return Err(Fault::Larder(LoadFault::TimedOut)),
                 // What was forced is under way.
                 Waited::Again => forced &= loader.is_some(),
                 Waited::TimedOut => {
-                    return match &soft {
-                        Some((at_hand, _)) => Ok(at_hand.outcome.clone()),
+                    return match soft {
+                        Some((at_hand, _)) => Ok(at_hand.outcome_at(self.engine.timer.now())),
                         None => Err(Fault::Larder(LoadFault::TimedOut)),
                     };
-                }
-            }
-        }
-    }
-
-    /// The same with a loader that borrows: the caller polls it, and if it is dropped the next follower leads.
-    pub(crate) async fn load_inline(mut self, loader: Loader<'_>) -> FlightResult {
-        if Chain::current().contains(&self) {
-            return Err(Fault::Larder(LoadFault::Recursive));
-        }
-        let came = self.engine.tags.epoch();
-        let mut loader = Some(loader);
-        let deadline = self.deadline();
-        loop {
-            let joined = if self.options.force_refresh {
-                self.options.force_refresh = false;
-                Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
-            } else {
-                self.engine.flights.join(&self.key, self.id)
-            };
-            match joined {
-                Join::Lead(leader) => {
-                    let follower = leader.follow();
-                    let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
-                    lead(self.clone(), leader, loader, None).await;
-                    let landed = follower.wait().await.and_then(|landed| landed.at(came));
-                    return landed.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
-                }
-                Join::Follow(follower) => {
-                    let waited = self.wait(follower, deadline, came).await;
-                    self.count_coalesced(true, &waited);
-                    match waited {
-                        Waited::Result(result) => return result,
-                        Waited::Again => {}
-                        Waited::TimedOut => return Err(Fault::Larder(LoadFault::TimedOut)),
-                    }
                 }
             }
         }
@@ -203,7 +177,7 @@ impl LoadRequest {
         self.count_coalesced(follows, &waited);
         match waited {
             Waited::Result(result) => Some(result),
-            Waited::Again if follows => None,
+            Waited::Again if follows && !self.engine.has_ended() => None,
             // Its own leader went away without a result: the runtime is shutting down.
             Waited::Again | Waited::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
         }
@@ -278,57 +252,82 @@ fn spawn(
     slot: LoadSlot,
 ) {
     let engine = Arc::clone(&request.engine);
-    engine.spawn(Chain::current().scope(async move {
-        lead(request, leader, loader, refresh_of).await;
-        drop(slot);
-    }));
+    let lead = Lead { request, leader, loader, refresh_of, slot: Some(slot) };
+    engine.spawn(Chain::current().scope(async move { lead.run(&mut None).await }));
 }
 
 // The leader's part.
 
-/// Leads a flight to its end. `refresh_of` tells when the near entry was loaded that is being refreshed.
-pub(crate) async fn lead(request: LoadRequest, leader: Leader<Landed>, loader: Loader<'_>, refresh_of: Option<Tick>) {
-    let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
-    let request = led.request.clone();
-    // How long those who wait are kept waiting although there is a value for them.
-    let mut answer_after = None;
-    let (next, unverified) = match request.look(refresh_of, false).await {
-        RemotePhase::Fresh(entry) => return led.finish_with(&entry),
-        RemotePhase::Stale(entry, next) => {
-            led.take(&entry);
-            answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
-            (next, false)
-        }
-        RemotePhase::Go(next) => (next, false),
-        RemotePhase::Fault => (Next::Load(None), true),
-    };
-    if answer_after == Some(Duration::ZERO) {
-        led = led.answer();
-        answer_after = None;
-    }
-    let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
-    let previous = led.previous();
-    let mut way = pin!(way.go(next, || loader(previous)));
-    let brought = match answer_after {
-        None => way.await,
-        Some(after) => tokio::select! {
-            biased;
-            brought = way.as_mut() => brought,
-            () = request.engine.timer.sleep(after) => {
-                led = led.answer();
-                way.await
+/// A flight that is to be led.
+struct Lead<'l> {
+    request: LoadRequest,
+    leader: Leader<Landed>,
+    loader: Loader<'l>,
+    /// When the near entry was loaded that is being refreshed.
+    refresh_of: Option<Tick>,
+    /// Given back when the callers have their answer: storing it is no load.
+    slot: Option<LoadSlot>,
+}
+
+impl Lead<'_> {
+    /// Leads to the end. If those who wait get something before that, `last` waits for what comes in the end.
+    async fn run(self, last: &mut Option<Follower<Landed>>) {
+        let Self { request, leader, loader, refresh_of, slot } = self;
+        let mut answer = |led: Led| {
+            let led = led.answer();
+            *last = Some(led.follow());
+            led
+        };
+        let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
+        let request = led.request.clone();
+        // How long those who wait are kept waiting although there is a value for them.
+        let mut answer_after = None;
+        let (next, unverified) = match request.look(refresh_of, false).await {
+            RemotePhase::Fresh(entry) => return led.finish_with(&entry),
+            RemotePhase::Stale(entry, next) => {
+                led.take(&entry);
+                if !request.options.force_refresh {
+                    led.keep_beside();
+                    answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
+                }
+                (next, false)
             }
-        },
-    };
-    match brought {
-        Brought::Fresh(entry) => led.finish_with(&entry),
-        Brought::Left => led.leave(),
-        Brought::Loaded(Ok(loaded), how) => led.store(loaded, how).settle().await,
-        Brought::Loaded(Err(fault), how) => {
-            request.region.counters.count(Event::LoadError);
-            led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
-            if let Some(guard) = how.guard {
-                guard.release().await;
+            RemotePhase::Go(next) => (next, false),
+            RemotePhase::Fault => (Next::Load(None), true),
+        };
+        if answer_after == Some(Duration::ZERO) {
+            led = answer(led);
+            answer_after = None;
+        }
+        let way = Way { request: &request, refresh_of, at_hand: led.at_hand.is_some(), unverified };
+        let previous = led.previous();
+        let mut way = pin!(way.go(next, || loader(previous)));
+        let brought = match answer_after {
+            None => way.await,
+            Some(after) => tokio::select! {
+                biased;
+                brought = way.as_mut() => brought,
+                () = request.engine.timer.sleep(after) => {
+                    led = answer(led);
+                    way.await
+                }
+            },
+        };
+        match brought {
+            Brought::Fresh(entry) => led.finish_with(&entry),
+            Brought::Left => led.leave(),
+            Brought::Loaded(Ok(loaded), how) => {
+                let pending = led.store(loaded, how);
+                drop(slot);
+                pending.settle().await;
+            }
+            Brought::Loaded(Err(fault), how) => {
+                request.region.counters.count(Event::LoadError);
+                led.fail(fault, how.guard.as_ref().is_some_and(FillGuard::is_barred));
+                drop(slot);
+                if let Some(guard) = how.guard {
+                    guard.release().await;
+                }
             }
         }
     }
@@ -377,46 +376,4 @@ impl Way<'_> {
         let (result, cost) = request.timed(run(request, load, guard.as_ref())).await;
         Brought::Loaded(result, How { guard, cost, unverified })
     }
-}
-
-/// Runs the loader: a panic is a fault, one that runs longer than the strategy allows is aborted, and its fill token is
-/// renewed meanwhile.
-async fn run<'l>(
-    request: &LoadRequest,
-    load: impl FnOnce() -> BoxFuture<'l, Result<LoadedAny, AnyError>> + Send,
-    guard: Option<&FillGuard>,
-) -> Result<LoadedAny, Fault> {
-    let chain = Chain::current().with(request);
-    let load = chain.scope(async move { load().await.map_err(Fault::Loader) });
-    let renewal = async {
-        match guard {
-            Some(guard) => guard.renew_for_ever().await,
-            None => std::future::pending().await,
-        }
-    };
-    guarded(request, load, renewal).await
-}
-
-/// Bounds a load in time, and makes a fault of its panic. `renewal` never ends.
-pub(crate) async fn guarded<T>(
-    request: &LoadRequest,
-    load: impl Future<Output = Result<T, Fault>>,
-    renewal: impl Future<Output = ()>,
-) -> Result<T, Fault> {
-    let longest = request.region.strategy.max_load.max(request.region.strategy.hard_timeout);
-    tokio::select! {
-        biased;
-        result = AssertUnwindSafe(load).catch_unwind() => result.unwrap_or_else(|panic| {
-            Err(Fault::Larder(LoadFault::Panicked(panic_message(panic.as_ref()))))
-        }),
-        () = renewal => Err(Fault::Larder(LoadFault::TimedOut)),
-        () = request.engine.timer.sleep(longest), if !request.options.patient => Err(Fault::Larder(LoadFault::TimedOut)),
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into())
-        .into()
 }

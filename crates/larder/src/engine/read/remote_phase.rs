@@ -1,6 +1,11 @@
 //! What a leader does with the remote tier: read, wait for another process's load, place the fill token, promote, commit.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use larder_core::{Error, ErrorKind, Expected, Result, Tag, Tick, envelope::Kind};
 use larder_flight::Ticket;
@@ -30,7 +35,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) enum RemotePhase {
     /// A fresh entry: no load.
     Fresh(Box<RemoteEntry>),
-    /// A stale one: answer with it, and go on.
+    /// A stale one, or for a forced refresh a fresh one too: answer with it, unless the refresh was forced, and go on.
     Stale(Box<RemoteEntry>, Next),
     /// Nothing that can be served: go on.
     Go(Next),
@@ -91,19 +96,36 @@ impl LoadRequest {
 
     /// What a stored thing means for this call.
     pub(crate) fn consider(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
+        match self.weigh(stored, refresh_of, waited) {
+            // Nobody is to wait for what will not be stored.
+            Considered::Claim(entry, _) if self.options.no_store => {
+                Considered::Done(RemotePhase::of(entry, Next::Load(None)))
+            }
+            considered => considered,
+        }
+    }
+
+    fn weigh(&self, stored: Stored, refresh_of: Option<Tick>, waited: bool) -> Considered {
         let entry = match stored {
             // Nothing is stored, near neither: a writer that dies must not leave an old value behind.
             Stored::Held => return Considered::Done(RemotePhase::Go(Next::Load(Some(Fill::barred())))),
             Stored::LeftAlone => return Considered::Done(RemotePhase::Go(Next::Load(None))),
             Stored::Nothing => return Considered::Claim(None, Ground::Nothing),
             Stored::Dead(token) => return Considered::Claim(None, Ground::Dead(token)),
+            // What began before a forced refresh is not to be stored after it.
+            Stored::Loading(token) if self.options.force_refresh && !waited => {
+                return Considered::Claim(None, Ground::Dead(token));
+            }
             Stored::Loading(token) => return Considered::Done(RemotePhase::Go(Next::Wait(token))),
             Stored::Entry(entry) => entry,
         };
-        // A forced refresh ignores what is stored, unless another process loaded it while this one waited.
-        let forced = self.options.force_refresh && !waited;
-        if forced || self.options.required && entry.value.is::<Absent>() {
+        if self.options.required && entry.value.is::<Absent>() {
             return Considered::Claim(None, Ground::Living(entry.token, Announce::No));
+        }
+        // A forced refresh replaces what is stored, unless another process loaded it while this one waited.
+        if self.options.force_refresh && !waited {
+            let ground = Ground::Living(entry.token.clone(), Announce::No);
+            return Considered::Claim(Some(entry), ground);
         }
         let announce = if self.region.strategy.lease == Lease::Off { Announce::No } else { Announce::Yes };
         let living = |entry: &RemoteEntry| Ground::Living(entry.token.clone(), announce);
@@ -161,7 +183,10 @@ impl LoadRequest {
 
     /// The entry's bytes; a value that cannot be encoded is kept near only, and logged.
     pub(crate) fn encode(&self, value: &AnyValue) -> Option<Encoded> {
-        let encoded = self.try_encode(value);
+        // A type that panics when it is written down is no reason to lose the load, and, in a batch, those of other keys.
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.try_encode(value))).unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Encode, "encode", format!("{} panicked", (self.ops.type_name)())))
+        });
         encoded.inspect_err(|error| self.engine.remote_fault(&self.region, Some(&self.key), error)).ok()
     }
 
@@ -177,27 +202,42 @@ impl LoadRequest {
         Ok(Encoded { kind: Kind::Value, payload: (serde.encode)(value, codec, self.region.compression)? })
     }
 
-    /// Commits a loaded value to the remote tier; answers whether it was stored for certain.
-    async fn commit_remote(&self, fill: &Fill, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) -> bool {
-        let Some(remote) = self.remote() else { return false };
+    /// Commits a loaded value to the remote tier.
+    async fn commit_remote(
+        &self,
+        fill: &Fill,
+        late: &[Tag],
+        encoded: &Encoded,
+        plan: &Plan,
+        cost: Duration,
+    ) -> Committed {
+        let Some(remote) = self.remote() else { return Committed::Unknown };
         let life = Life { region: &self.region, plan, cost };
         let commit = remote.commit(&self.key, fill, late, encoded, life);
         match self.engine.within(commit_deadline(&self.region.strategy), commit).await {
-            Ok(true) => return true,
-            Ok(false) => crate::events::fill_lost(&self.key),
-            Err(error) => self.engine.remote_fault(&self.region, Some(&self.key), &error),
+            Ok(true) => Committed::Stored,
+            // What stands in for the remote tier has no tokens from before.
+            Ok(false) if self.engine.is_away() => Committed::Unknown,
+            Ok(false) => {
+                crate::events::fill_lost(&self.key);
+                Committed::Lost
+            }
+            Err(error) => {
+                self.engine.remote_fault(&self.region, Some(&self.key), &error);
+                Committed::Unknown
+            }
         }
-        false
     }
 
     /// The life of what was loaded.
     pub(crate) fn plan(&self, loaded: &LoadedAny, cost: Duration) -> Plan {
         let strategy = &self.region.strategy;
         let mut rng = self.engine.rng();
-        if loaded.value.is_none() {
+        let ttl = loaded.ttl.or(self.options.ttl);
+        if loaded.value.is_none() && ttl.is_none_or(|ttl| !ttl.is_zero()) {
             return strategy.plan_none(&mut rng);
         }
-        strategy.plan(loaded.ttl.or(self.options.ttl), cost, &mut rng)
+        strategy.plan(ttl, cost, &mut rng)
     }
 }
 
@@ -253,6 +293,15 @@ impl RemotePhase {
     }
 }
 
+/// What came of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Committed {
+    Stored,
+    /// The token was not there any more: the key was removed or written since before the load.
+    Lost,
+    Unknown,
+}
+
 /// What a stored thing means for a call.
 pub(crate) enum Considered {
     /// Nothing is to be claimed.
@@ -274,15 +323,28 @@ impl FillGuard {
 
     /// Commits a loaded value, off the callers' path. The token is given back if that fails, or is dropped in the middle;
     /// taking it back after a commit whose outcome is unknown removes nothing but the placeholder.
-    pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) {
-        let Some(fill) = &self.fill else { return };
-        let stored = self.request.commit_remote(fill, late, encoded, plan, cost).await;
-        if stored && !fill.is_leased() {
+    pub(crate) async fn commit(mut self, late: &[Tag], encoded: &Encoded, plan: &Plan, cost: Duration) -> Committed {
+        let Some(fill) = &self.fill else { return Committed::Unknown };
+        let committed = self.request.commit_remote(fill, late, encoded, plan, cost).await;
+        if committed == Committed::Stored && !fill.is_leased() {
             // The value stands where the placeholder stood.
             self.fill = None;
         } else {
             self.release().await;
         }
+        committed
+    }
+
+    /// Removes the entry that the load was to replace: there is no value any more. Gives the token back.
+    pub(crate) async fn remove_replaced(self) {
+        let Self { request, fill } = &self;
+        if let (Some(remote), Some(fill)) = (request.remote(), fill) {
+            let removal = remote.remove_replaced(&request.key, fill);
+            if let Err(error) = request.engine.within(commit_deadline(&request.region.strategy), removal).await {
+                request.engine.remote_fault(&request.region, Some(&request.key), &error);
+            }
+        }
+        self.release().await;
     }
 
     /// Whether a writer holds the key, so that the load stores nothing.

@@ -7,7 +7,7 @@ use larder_core::{Key, Tag, Tick};
 use larder_flight::FlightId;
 use larder_memory::AnyValue;
 
-use super::{AtHand, FlightResult, NearRead};
+use super::{AtHand, FlightResult, Kept, NearRead};
 use crate::engine::{Engine, RegionState, Remote};
 use crate::{
     stats::Event,
@@ -36,6 +36,13 @@ pub(crate) struct ReadOptions {
     pub(crate) on_thread: bool,
     /// Nobody could be told of a time-out, so there is none.
     pub(crate) patient: bool,
+}
+
+impl ReadOptions {
+    /// Whether the call asks that nothing be stored.
+    pub(crate) fn stores_nothing(&self) -> bool {
+        self.no_store || self.ttl.is_some_and(|ttl| ttl.is_zero())
+    }
 }
 
 /// One read of one key, without the value's type.
@@ -114,14 +121,15 @@ impl LoadRequest {
 
     /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let hard = self.wait_limit(self.region.strategy.hard_timeout);
+        let hard = self.region.strategy.hard_timeout;
+        let hard = if self.options.patient { None } else { self.wait_limit(hard) };
         let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
         hard.into_iter().chain(own).min()
     }
 
+    /// `None`: that never comes.
     pub(super) fn wait_limit(&self, limit: Duration) -> Option<Tick> {
-        (!self.options.patient && larder_core::ttl_millis(limit).is_some())
-            .then(|| self.engine.timer.now_precise() + limit)
+        larder_core::ttl_millis(limit).map(|_| self.engine.timer.now_precise() + limit)
     }
 
     /// Whether there is any case in which the caller would be served something else than the load's result. Where not, the
@@ -132,29 +140,33 @@ impl LoadRequest {
 
     /// A value that may be served if the load takes too long or fails.
     pub(crate) fn at_hand(&self) -> Option<AtHand> {
-        if !self.reads_near() {
-            return None;
-        }
         let now = self.engine.timer.now();
+        if !self.reads_near() {
+            return self.beside(now)?.at_hand(self.engine.tags.epoch(), now);
+        }
         match self.engine.near_read(self.key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now))
+                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now, self))
             }
             NearRead::Miss => None,
         }
     }
+
     /// What is served while the key's loader is left alone, or while a flight goes on that has answered others; only where
     /// the near tier does not have it.
     pub(super) fn served(&self, came: u64) -> Option<FlightResult> {
         if self.reads_near() || self.options.force_refresh {
             return None;
         }
-        let (landed, until) = self.engine.serving.of(&self.key, self.id, self.engine.timer.now())?;
-        // With a soft time-out one waits for a flight that goes on.
-        if until == Tick::FOREVER && self.soft_timeout().is_some() || landed.leaves_out(self.options.required) {
-            return None;
-        }
-        landed.at(came)
+        let now = self.engine.timer.now();
+        let kept = self.beside(now)?;
+        if kept.goes_on && self.soft_timeout().is_some() { None } else { kept.result(came, now) }
+    }
+
+    fn beside(&self, now: Tick) -> Option<Kept> {
+        let kept = self.engine.serving.of(&self.key, self.id, now)?;
+        let serves = !kept.relies_on_bus || self.engine.coherence.is_trusted(now);
+        (serves && !kept.landed.leaves_out(self.options.required)).then_some(kept)
     }
 
     /// Runs a load, measured and counted.
