@@ -319,14 +319,13 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn publish_message(&self, body: Body) {
+    /// Answers whether it was sent, or there is nobody to hear it. A number that was not sent is missed by the others.
+    pub(crate) async fn publish_message(&self, body: Body) -> bool {
         let bus = self.coherence.bus.lock().clone();
-        let Some(bus) = bus else { return };
+        let Some(bus) = bus else { return true };
         let (_, message) = self.coherence.compose(body);
         let sent = self.within(self.root.strategy.remote_deadline, async { bus.publish(message).await });
-        if let Err(error) = sent.await {
-            self.remote_fault(&self.root, None, &error);
-        }
+        sent.await.inspect_err(|error| self.remote_fault(&self.root, None, error)).is_ok()
     }
 
     /// Messages may have been missed: nothing that was kept or asked for until now is served or kept any more. With `reopen`

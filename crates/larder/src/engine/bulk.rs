@@ -350,14 +350,15 @@ impl Engine {
             // Keys whose removal is only remembered are left out too.
             deferred |= stats.journal > 0;
         }
-        match target {
+        let told = match target {
             Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,
             Target::Part { prefix, part } => {
-                self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await;
+                self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await
             }
-            _ => {}
-        }
-        Ok((scanned.removed, deferred))
+            _ => true,
+        };
+        // Who was not told misses the message within two heartbeats, and starts its near tier anew.
+        Ok((scanned.removed, deferred || !told))
     }
 
     /// Markers and published statistics are no entries: patterns leave them.
