@@ -85,4 +85,4 @@ impl Engine {
 }
 
 /// What the keys of published statistics begin with, behind the namespace.
-pub(crate) const STATS_KEY: &str = "%stats:";
+const STATS_KEY: &str = "%stats:";

@@ -204,7 +204,7 @@ impl Engine {
         }
         let mut pages = self.store().scan_power("keys")?.scan(pattern, SCAN_PAGE);
         while let Some(page) = pages.try_next().await? {
-            keys.extend(page);
+            keys.extend(page.into_iter().filter(|key| !self.is_own(key)));
             if keys.len() >= limit.saturating_mul(2) {
                 break;
             }
@@ -361,10 +361,9 @@ impl Engine {
         Ok((scanned.removed, deferred || !told))
     }
 
-    /// Markers and published statistics are no entries: patterns leave them.
+    /// What Larder keeps for itself is no entry: patterns leave it.
     fn is_own(&self, key: &Key) -> bool {
-        Tag::of_marker(key, &self.prefix).is_some()
-            || key.as_str().strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with(super::STATS_KEY))
+        key.is_internal(&self.prefix)
     }
 
     /// How many keys an invalidation would touch; `None` for tags.

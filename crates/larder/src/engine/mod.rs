@@ -30,7 +30,7 @@ use larder_strategy::Strategy;
 use parking_lot::Mutex;
 
 pub(crate) use self::{
-    background::{STATS_KEY, spawn_upkeep},
+    background::spawn_upkeep,
     bulk::{Written, tally},
     read::{
         Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
