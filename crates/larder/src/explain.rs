@@ -152,7 +152,7 @@ impl Cache {
         } else {
             "value"
         };
-        let tags = entry.meta.tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.tag().to_string()).collect();
+        let tags = entry.meta.tags().iter().flat_map(|tags| tags.iter()).map(|tag| tag.tag().to_string()).collect();
         Some(NearExplanation {
             state,
             kind,

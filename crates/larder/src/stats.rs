@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-const SHARDS: usize = 16;
+/// The last one belongs to all threads together that have none of their own.
+const SHARDS: usize = 32;
+const SHARED: usize = SHARDS - 1;
 const EVENTS: usize = 14;
 
 /// What is counted.
@@ -32,10 +35,31 @@ pub(crate) enum Event {
     LoadMicros,
 }
 
+impl Event {
+    const ALL: [Self; EVENTS] = [
+        Self::NearHit,
+        Self::RemoteHit,
+        Self::StaleHit,
+        Self::Miss,
+        Self::Load,
+        Self::LoadError,
+        Self::Coalesced,
+        Self::Set,
+        Self::Delete,
+        Self::RemoteFault,
+        Self::Undecodable,
+        Self::Refused,
+        Self::WrongType,
+        Self::LoadMicros,
+    ];
+}
+
 /// Counters of one region or function.
 #[derive(Debug)]
 pub(crate) struct Counters {
     shards: [Shard; SHARDS],
+    /// What the shards said when they were last cleared: only its owner writes to a shard.
+    cleared: [AtomicU64; EVENTS],
 }
 
 /// Two cache lines of its own, so that threads do not slow one another down.
@@ -43,26 +67,57 @@ pub(crate) struct Counters {
 #[repr(align(128))]
 struct Shard([AtomicU64; EVENTS]);
 
+/// A shard that belongs to one thread until that ends. Its owner counts without the price of an atomic addition.
+struct Lease(Cell<usize>);
+
 thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+    static LEASE: Lease = Lease(Cell::new(lease()));
 }
 
-static NEXT_SHARD: AtomicU64 = AtomicU64::new(0);
+/// Shards that belonged to threads which have ended, and how many were given out in all.
+static LEASES: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+
+fn lease() -> usize {
+    let mut leases = LEASES.lock();
+    if let Some(shard) = leases.0.pop() {
+        return shard;
+    }
+    let next = leases.1;
+    if next < SHARED {
+        leases.1 += 1;
+    }
+    next
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What this thread still counts while it ends.
+        SHARD.set(SHARED);
+        if self.0.get() != SHARED {
+            LEASES.lock().0.push(self.0.get());
+        }
+    }
+}
 
 #[inline]
 fn shard() -> usize {
-    SHARD.with(|shard| {
-        if shard.get() == usize::MAX {
-            let next = NEXT_SHARD.fetch_add(1, Ordering::Relaxed) % SHARDS as u64;
-            shard.set(usize::try_from(next).expect("less than the number of shards"));
-        }
-        shard.get()
-    })
+    match SHARD.get() {
+        usize::MAX => first_shard(),
+        shard => shard,
+    }
+}
+
+#[cold]
+fn first_shard() -> usize {
+    let shard = LEASE.try_with(|lease| lease.0.get()).unwrap_or(SHARED);
+    SHARD.set(shard);
+    shard
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Shard::default()) }
+        Self { shards: std::array::from_fn(|_| Shard::default()), cleared: Default::default() }
     }
 }
 
@@ -74,16 +129,28 @@ impl Counters {
 
     #[inline]
     pub(crate) fn add(&self, event: Event, amount: u64) {
-        self.shards[shard()].0[event as usize].fetch_add(amount, Ordering::Relaxed);
+        let shard = shard();
+        let counter = &self.shards[shard].0[event as usize];
+        if shard == SHARED {
+            counter.fetch_add(amount, Ordering::Relaxed);
+        } else {
+            // Nobody else writes to it.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        }
+    }
+
+    fn sum(&self, event: Event) -> u64 {
+        let counts = self.shards.iter().map(|shard| shard.0[event as usize].load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 
     fn get(&self, event: Event) -> u64 {
-        self.shards.iter().map(|shard| shard.0[event as usize].load(Ordering::Relaxed)).sum()
+        self.sum(event).wrapping_sub(self.cleared[event as usize].load(Ordering::Relaxed))
     }
 
     pub(crate) fn clear(&self) {
-        for counter in self.shards.iter().flat_map(|shard| &shard.0) {
-            counter.store(0, Ordering::Relaxed);
+        for event in Event::ALL {
+            self.cleared[event as usize].store(self.sum(event), Ordering::Relaxed);
         }
     }
 
@@ -295,6 +362,28 @@ mod tests {
         assert_eq!(stats.hit_rate(), Some(0.8));
         counters.clear();
         assert_eq!(counters.stats(), Stats::default());
+        counters.count(Event::Load);
+        assert_eq!(counters.stats(), Stats { loads: 1, ..Stats::default() });
+    }
+
+    #[test]
+    fn more_threads_than_shards_lose_no_count_and_shards_of_ended_threads_are_used_again() {
+        let counters = Counters::default();
+        let (threads, start) = (3 * SHARDS, std::sync::Barrier::new(3 * SHARDS));
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        // All of them have a shard at the same time.
+                        counters.count(Event::Set);
+                        start.wait();
+                        (0..1000).for_each(|_| counters.count(Event::NearHit));
+                    });
+                }
+            });
+        }
+        let stats = counters.stats();
+        assert_eq!((stats.sets, stats.near_hits), (3 * threads as u64, 3000 * threads as u64));
     }
 
     #[test]

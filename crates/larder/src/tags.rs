@@ -185,7 +185,7 @@ impl TagTable {
 
 /// Whether none of the tags was invalidated after the load began.
 #[inline]
-pub(crate) fn valid(cells: &TagCells, began: u64) -> bool {
+pub(crate) fn valid(cells: &[Arc<TagCell>], began: u64) -> bool {
     cells.iter().all(|cell| cell.invalidated.load(Ordering::Acquire) <= began)
 }
 

@@ -169,7 +169,8 @@ impl Coherence {
     /// Whether a near entry is of this period, and the link was good until now if that is what the entry relies on.
     #[inline]
     pub(crate) fn serves(&self, meta: &Meta, now: Tick) -> bool {
-        meta.period == self.period.load(Ordering::Acquire) && (!meta.relies_on_bus || self.is_trusted(now))
+        let bus = meta.bus();
+        bus.period() == self.period.load(Ordering::Acquire) && (!bus.relies_on_bus() || self.is_trusted(now))
     }
 
     /// What a near entry that is kept now remembers: the period, and whether it relies on the bus.

@@ -44,7 +44,7 @@ impl Engine {
         self.notes.upkeep_at(self.timer.now());
         self.near.sweep(self.timer.now(), SWEEP);
         if let Some(period) = self.coherence.to_clean() {
-            self.near.retain(|_, entry| entry.meta.period >= period);
+            self.near.retain(|_, entry| entry.meta.bus().period() >= period);
         }
         let stats = self.stats();
         self.check_hit_rate(&stats);

@@ -34,7 +34,7 @@ pub(crate) use self::{
     bulk::{Written, tally},
     read::{
         Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
-        Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, answer, found, judge, provenance,
+        Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, Vouched, answer, found, judge, provenance,
     },
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Remote, Stored},
@@ -249,23 +249,22 @@ impl Engine {
     ) -> NearEntry<Meta> {
         let from = life.from;
         let now = self.timer.now();
-        let mut meta = meta;
-        (meta.period, meta.relies_on_bus) = self.coherence.vouch(now);
+        let (period, mut relies_on_bus) = self.coherence.vouch(now);
         let mut cap = region.strategy.near_life(life.stale_for);
         if self.remote.is_none() || self.remote_of(region).is_none() && !self.coherence.speaks() {
-            meta.relies_on_bus = false;
+            relies_on_bus = false;
         } else {
             // Nobody can tell whether others invalidate it: while Redis is away for the outage TTL, and while it answers
             // but messages may be missed for the blind TTL.
             if life.unverified || self.is_away() {
                 cap = cap.min(region.strategy.outage_ttl);
-            } else if !meta.relies_on_bus {
+            } else if !relies_on_bus {
                 cap = cap.min(self.coherence.blind_ttl());
             }
         }
         let fresh_until = tick_after(from, life.fresh_for.min(cap));
         let refresh_at = life.refresh_after.map_or(fresh_until, |after| tick_after(from, after).min(fresh_until));
-        NearEntry::new(value, meta)
+        NearEntry::new(value, meta.vouched(Vouched::new(period, relies_on_bus)))
             .with_fresh_until(fresh_until)
             .with_stale_until(tick_after(from, cap))
             .with_refresh_at(refresh_at)

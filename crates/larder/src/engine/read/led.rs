@@ -41,7 +41,7 @@ pub(crate) struct AtHand {
 impl AtHand {
     pub(crate) fn near(entry: &NearEntry<Meta>, now: Tick) -> Self {
         let (since, until) = (entry.fresh_until, entry.stale_until);
-        Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags.clone() }
+        Self { outcome: answer(entry, now), since, until, tags: entry.meta.tags() }
     }
 
     /// Whether the strategy serves it in place of an error.
@@ -83,7 +83,7 @@ impl Led {
             // Somebody filled or refreshed it between this caller's look and its lead.
             NearRead::Fresh(entry) if takes(&entry, request, refresh_of) => {
                 let result = found(&entry.value, answer(&entry, now));
-                led.finish(result, entry.meta.tags);
+                led.finish(result, entry.meta.tags());
                 return None;
             }
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)

@@ -37,7 +37,7 @@ pub(crate) use self::{
     landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
-    near::{Meta, NearRead, answer, judge, provenance},
+    near::{Meta, NearRead, Vouched, answer, judge, provenance},
     plain::NoLoader,
     request::{LoadRequest, ReadOptions},
     serving::{Served, Serving},

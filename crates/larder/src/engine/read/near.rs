@@ -1,32 +1,78 @@
 //! A read of the near tier: synchronous, without allocation, without a lock that outlives it.
 
+use std::sync::Arc;
+
 use larder_core::Tick;
 use larder_memory::{AnyValue, NearEntry};
+use triomphe::ThinArc;
 
 use crate::{
     coherence::Coherence,
     outcome::{Outcome, Source},
-    tags::{TagCells, valid},
+    tags::{TagCell, TagCells, valid},
 };
 
-/// What the near tier keeps beside a value.
+/// What the near tier keeps beside a value. Small: a hit reads all of it, and its size decides how many entries the processor's
+/// own caches hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Meta {
     /// When the value was loaded, as far as this process knows.
     pub(crate) loaded_at: Tick,
-    /// Where the tag epochs stood when the load began.
-    pub(crate) began: u64,
-    pub(crate) tags: Option<TagCells>,
-    /// The period of the bus in which it was kept.
-    pub(crate) period: u64,
-    /// Whether it may be served only while the bus is trusted.
-    pub(crate) relies_on_bus: bool,
+    tags: Option<Tagged>,
+    bus: Vouched,
+}
+
+const _: () = assert!(size_of::<NearEntry<Meta>>() <= 64, "a line of the processor's cache");
+
+/// The tags of an entry, and where the tag epochs stood when its load began.
+type Tagged = ThinArc<u64, Arc<TagCell>>;
+
+/// The period of the bus in which an entry was kept, and in the lowest bit whether it may be served only while the bus is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Vouched(u64);
+
+impl Vouched {
+    pub(crate) fn new(period: u64, relies_on_bus: bool) -> Self {
+        Self(period << 1 | u64::from(relies_on_bus))
+    }
+
+    #[inline]
+    pub(crate) fn period(self) -> u64 {
+        self.0 >> 1
+    }
+
+    #[inline]
+    pub(crate) fn relies_on_bus(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 impl Meta {
     /// What is known of a value before it is kept.
     pub(crate) fn new(loaded_at: Tick, began: u64, tags: Option<TagCells>) -> Self {
-        Self { loaded_at, began, tags, period: 0, relies_on_bus: false }
+        let tags = tags.map(|cells| Tagged::from_header_and_iter(began, cells.iter().cloned()));
+        Self { loaded_at, tags, bus: Vouched::default() }
+    }
+
+    pub(crate) fn vouched(mut self, bus: Vouched) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn bus(&self) -> Vouched {
+        self.bus
+    }
+
+    /// The cells of its tags.
+    pub(crate) fn tags(&self) -> Option<TagCells> {
+        self.tags.as_ref().map(|tags| tags.slice.into())
+    }
+
+    /// Whether none of its tags was invalidated since its load began.
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.tags.as_ref().is_none_or(|tags| valid(&tags.slice, tags.header.header))
     }
 }
 
@@ -50,9 +96,7 @@ pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coher
     if !coherence.serves(&entry.meta, now) {
         return NearRead::Miss;
     }
-    if let Some(tags) = &entry.meta.tags
-        && !valid(tags, entry.meta.began)
-    {
+    if !entry.meta.is_valid() {
         return NearRead::Miss;
     }
     if now < entry.fresh_until {
