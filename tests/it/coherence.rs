@@ -84,6 +84,7 @@ async fn a_pattern_leaves_what_larder_keeps_for_itself() {
     assert!(cache.set("plan", 1_u32).await);
     assert_eq!(server.command(&["EXISTS", "t:%run", "t:%tag:%all"]), "2");
     assert_eq!(server.command(&["SET", "t:%lease:even", "a process loads it"]), "OK");
+    assert_eq!(cache.keys("*n", 10).await.unwrap(), [cache.key("plan")]);
     let removed = cache.invalidate().pattern("*n").await.unwrap();
     assert_eq!(server.command(&["EXISTS", "t:plan", "t:%run", "t:%lease:even"]), "2");
     assert_eq!(removed.remote, 1);

@@ -320,19 +320,13 @@ impl Engine {
         }
     }
 
-    /// Answers whether the others will hear of it; if not, they miss its number.
+    /// Answers whether it was sent, or there is nobody to hear it. A number that was not sent is missed by the others.
     pub(crate) async fn publish_message(&self, body: Body) -> bool {
         let bus = self.coherence.bus.lock().clone();
         let Some(bus) = bus else { return true };
         let (_, message) = self.coherence.compose(body);
         let sent = self.within(self.root.strategy.remote_deadline, async { bus.publish(message).await });
-        match sent.await {
-            Ok(_) => true,
-            Err(error) => {
-                self.remote_fault(&self.root, None, &error);
-                false
-            }
-        }
+        sent.await.inspect_err(|error| self.remote_fault(&self.root, None, error)).is_ok()
     }
 
     /// Messages may have been missed: nothing that was kept or asked for until now is served or kept any more. With `reopen`

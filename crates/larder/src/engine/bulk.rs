@@ -365,17 +365,18 @@ impl Engine {
             // Keys whose removal is only remembered are left out too.
             deferred |= stats.journal > 0;
         }
-        match target {
-            Target::Pattern(pattern) => deferred |= !self.publish_message(Body::Pattern(pattern.clone())).await,
+        let told = match target {
+            Target::Pattern(pattern) => self.publish_message(Body::Pattern(pattern.clone())).await,
             Target::Part { prefix, part } => {
-                deferred |= !self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await;
+                self.publish_message(Body::Part { prefix: prefix.clone(), part: part.clone() }).await
             }
-            _ => {}
-        }
-        Ok((scanned.removed, deferred))
+            _ => true,
+        };
+        // Who was not told misses the message within two heartbeats, and starts its near tier anew.
+        Ok((scanned.removed, deferred || !told))
     }
 
-    /// Markers, leases, published statistics and the like are no entries: listings and patterns leave them.
+    /// What Larder keeps for itself is no entry: patterns leave it.
     fn is_own(&self, key: &Key) -> bool {
         key.is_internal(&self.prefix)
     }

@@ -269,6 +269,7 @@ async fn a_pattern_whose_message_was_not_sent_is_not_done() {
     let clock = ManualClock::new();
     let shared = model(&clock);
     let (one, two) = pair(&clock, &shared).await;
+    clock.advance_and_settle(SECOND * 2).await;
     // Evicted: only the message tells the other process of it.
     shared.delete(&Key::from_canonical("t:k")).await.unwrap();
     one.backend.set_for(Operation::Publish, Fault::Fail(ErrorKind::Unavailable));
