@@ -1,17 +1,19 @@
 //! What concerns many keys: batches, listings, invalidations.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
-    Announcement, Backend, BackendExt, BusSource, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE,
-    Scanned, SetItem, SetOptions, SetOutcome, Status, Tag, Target, Ttl,
+    Announcement, Backend, BackendExt, BusSource, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result,
+    SCAN_PAGE, Scanned, SetItem, SetOptions, SetOutcome, Status, Tag, Target, Ttl,
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
 use larder_memory::{AnyValue, NearEntry};
 
-use super::{Engine, Life, Meta, NearRead, RegionState, Remote, Stored, Write, judge, write_path::SecondFence};
+use super::{
+    Engine, Life, Meta, NearRead, RegionState, Remote, Stored, Write, hold::HOLD_LIFE, judge, write_path::SecondFence,
+};
 use crate::{
     coherence::{Body, Sending, portions},
     outcome::Outcome,
@@ -217,8 +219,9 @@ impl Engine {
             });
         }
         let mut pages = self.store().scan_power("keys")?.scan(pattern, SCAN_PAGE);
-        while let Some(page) = pages.try_next().await? {
-            keys.extend(page.into_iter().filter(|key| !self.is_own(key)));
+        while let Some(mut page) = pages.try_next().await? {
+            page.retain(|key| !self.is_own(key));
+            keys.extend(self.without_tokens(page).await?);
             if keys.len() >= limit.saturating_mul(2) {
                 break;
             }
@@ -226,6 +229,27 @@ impl Engine {
         keys.sort_unstable();
         keys.dedup();
         keys.truncate(limit);
+        Ok(keys)
+    }
+
+    /// Keys without those that hold no entry but a fill token or a hold. Only what has as little left as these is looked at.
+    async fn without_tokens(&self, mut keys: Vec<Key>) -> Result<Vec<Key>> {
+        let store = self.store();
+        let is_short = |left: &Remaining| matches!(left, Remaining::For(left) if *left <= HOLD_LIFE);
+        let mut short = Vec::new();
+        for (key, left) in keys.iter().zip(store.ttl_many(&keys).await) {
+            if left?.as_ref().is_some_and(is_short) {
+                short.push(key.clone());
+            }
+        }
+        let mut tokens = HashSet::new();
+        for (key, found) in short.iter().zip(store.get_many(&short, GetOptions::new()).await) {
+            let header = found?.and_then(|found| Header::decode(&found.value).ok().map(|(header, _)| header.kind));
+            if matches!(header, Some(Kind::Placeholder | Kind::Hold)) {
+                tokens.insert(key);
+            }
+        }
+        keys.retain(|key| !tokens.contains(key));
         Ok(keys)
     }
 

@@ -912,3 +912,18 @@ async fn a_load_whose_token_was_removed_is_not_kept_near_either() {
     clock.settle().await;
     assert_eq!(cache.get::<_, u32>("k").await, None);
 }
+
+#[tokio::test]
+async fn what_is_being_loaded_or_updated_is_not_listed() {
+    let clock = ManualClock::new();
+    let [one, two] = processes(&clock, stale()).await;
+    two.set("kept", 1_u32).await;
+    two.set("k-short", 1_u32).ttl(SECOND).await;
+    let source = Source::gated();
+    let _loading = reading(&one, &source);
+    let (own, run) = (one.clone(), source.clone());
+    let _updating = tokio::spawn(async move { own.update().key("k-held").run(|| run.run()).await.map(|_| ()) });
+    clock.settle().await;
+    assert_eq!(source.runs(), 2);
+    assert_eq!(two.keys("k*", 10).await.unwrap(), [two.key("k-short"), two.key("kept")]);
+}
