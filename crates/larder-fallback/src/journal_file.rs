@@ -407,6 +407,18 @@ mod tests {
         assert_eq!((contents.keys.len(), contents.is_complete), (0, true));
     }
 
+    #[test]
+    fn a_file_that_could_not_be_marked_as_open_is_marked_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut log = log(&path);
+        let writable = std::mem::replace(&mut log.file, File::open(&path).unwrap());
+        log.is_torn |= log.apply(&append("a")).is_err();
+        log.file = writable;
+        log.close().unwrap();
+        assert!(!parse(&std::fs::read(&path).unwrap()).unwrap().is_complete, "it lacks a removal");
+    }
+
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_counted_and_keeps_nobody_waiting() {
         let folder = tempfile::tempdir().unwrap();

@@ -611,3 +611,17 @@ async fn writers_that_announce_at_once_share_a_message() {
     clock.settle().await;
     assert!(!two.holds().await, "the others heard of every key");
 }
+
+#[tokio::test]
+async fn a_heartbeat_does_not_bring_a_generation_back_whose_removal_is_remembered() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, _two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::RemoveAndPublish, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(one.cache.invalidate().everything().await.unwrap().status, Status::Deferred);
+    for _ in 0..3 {
+        clock.advance_and_settle(SECOND).await;
+    }
+    assert!(one.cache.fallback().unwrap().state().lets_calls_through() && one.is_trusting().await);
+    assert_eq!(one.load(2, &["a", "b", "c"]).await, (2, Source::Loaded));
+}

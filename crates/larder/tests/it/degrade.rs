@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Source, Status};
+use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Region, Source, Status};
 use larder_core::BackendExt;
-use larder_testing::{Fault, FaultyBackend, Operation};
+use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 
 use crate::{process, store};
 
@@ -269,4 +269,201 @@ async fn the_report_is_plain_json() {
     cache.get::<_, u32>("k").await;
     let json = cache.health().await.to_json();
     assert!(json.contains(r#""reason":"auth""#) && json.contains(r#""faults":{"auth":"#), "{json}");
+}
+
+/// Lets the breaker open.
+async fn lose(cache: &Cache, backend: &FaultyBackend) {
+    backend.fail(ErrorKind::Unavailable);
+    for n in 0..3 {
+        load(cache, &format!("lost{n}"), n).await;
+    }
+    assert!(!cache.fallback().unwrap().state().lets_calls_through());
+}
+
+#[tokio::test]
+async fn an_outage_keeps_what_a_region_has_for_the_regions_own_time() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let sessions: Region<str, u32> = cache.region("session").strategy(larder::strategy::session()).build().unwrap();
+    let read = async |value: u32| *sessions.get_or_load("s", move || async move { Ok::<_, ()>(value) }).await.unwrap();
+    lose(&cache, &backend).await;
+    assert_eq!(read(1).await, 1);
+    clock.settle().await;
+    clock.advance_and_settle(SECOND * 9).await;
+    assert_eq!(read(2).await, 1);
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(read(3).await, 3, "a logout elsewhere could not be heard of");
+}
+
+#[tokio::test]
+async fn what_comes_from_the_fallback_is_not_kept_near_beyond_the_outage_ttl() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    lose(&cache, &backend).await;
+    assert!(cache.set("k", 1_u32).ttl(SECOND * 3600).skip_near().await);
+    clock.advance_and_settle(SECOND * 50).await;
+    assert_eq!(cache.get::<_, u32>("k").await.as_deref(), Some(&1));
+    clock.advance_and_settle(SECOND * 11).await;
+    assert_eq!(cache.get::<_, u32>("k").await, None);
+}
+
+#[tokio::test]
+async fn a_longer_life_that_is_asked_for_in_an_outage_does_not_outlast_the_outage_ttl() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let sessions: Region<str, u32> = cache.region("session").strategy(larder::strategy::session()).build().unwrap();
+    lose(&cache, &backend).await;
+    assert!(sessions.set("s", 1).await);
+    clock.advance_and_settle(SECOND * 8).await;
+    assert!(sessions.expire("s", SECOND * 1800).await.unwrap());
+    assert!(sessions.get("s").await.is_some());
+    clock.advance_and_settle(SECOND * 3).await;
+    assert_eq!(sessions.get("s").await, None);
+}
+
+#[tokio::test]
+async fn a_probe_whose_read_fails_is_degraded_and_not_unhealthy() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    let health = cache.health().probe().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("timeout")));
+    assert!(health.is_ready());
+}
+
+#[tokio::test]
+async fn a_probe_that_the_breaker_opens_under_is_degraded_and_not_unhealthy() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Hold);
+    let prober = cache.clone();
+    let probe = tokio::spawn(async move { prober.health().probe().await });
+    backend.until_stuck(1).await;
+    cache.fallback().unwrap().force_open();
+    backend.set_for(Operation::SetMany, Fault::None);
+    let health = probe.await.unwrap();
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("forced_open")));
+}
+
+#[tokio::test]
+async fn a_probe_of_a_remote_tier_without_memory_says_that_it_has_none() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Fail(ErrorKind::OutOfMemory));
+    let health = cache.health().probe().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("out_of_memory")));
+}
+
+#[tokio::test]
+async fn a_probe_takes_no_longer_than_the_deadline_of_a_read() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Hold);
+    backend.set_for(Operation::GetMany, Fault::Hold);
+    let prober = cache.clone();
+    let probe = tokio::spawn(async move { prober.health().probe().await });
+    backend.until_stuck(1).await;
+    clock.advance_and_settle(Duration::from_millis(30)).await;
+    backend.set_for(Operation::SetMany, Fault::None);
+    clock.settle().await;
+    backend.until_stuck(1).await;
+    clock.advance_and_settle(Duration::from_millis(20)).await;
+    assert!(probe.is_finished());
+    assert_eq!(probe.await.unwrap().status, HealthStatus::Degraded);
+}
+
+#[tokio::test]
+async fn a_removal_that_has_not_been_carried_out_is_no_good_health() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::DeleteMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.invalidate().key("k").await.unwrap().status, Status::Deferred);
+    clock.advance_and_settle(SECOND).await;
+    let health = cache.health().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("journal")));
+    let remote = health.remote.unwrap();
+    assert_eq!((remote.breaker.as_str(), remote.journal), ("closed", 1));
+    backend.heal();
+    clock.advance_and_settle(SECOND * 10).await;
+    assert_eq!(cache.health().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn what_an_outage_left_near_goes_too_when_the_breaker_is_closed_by_hand() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, _backend) = faulty(&clock, &shared).await;
+    let other = process(&clock, &shared).await;
+    cache.fallback().unwrap().force_open();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    assert!(other.set("k", 2_u32).await);
+    cache.fallback().unwrap().force_closed();
+    clock.settle().await;
+    assert_eq!(load(&cache, "k", 3).await, (2, Source::Remote));
+}
+
+#[tokio::test]
+async fn a_process_that_starts_into_an_outage_with_a_journal_that_lacks_something_keeps_what_it_loads() {
+    let clock = ManualClock::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    // Of a process that died in the outage before a removal had reached the disk.
+    std::fs::write(&path, "larder journal1o").unwrap();
+    let backend = Arc::new(FaultyBackend::new(store(&clock)));
+    backend.fail(ErrorKind::Unavailable);
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
+    let builder = builder.fallback(move |fallback| fallback.journal_file(path.clone(), larder::Fsync::Always));
+    let cache = builder.build().await.unwrap();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    clock.advance_and_settle(SECOND * 30).await;
+    assert_eq!(load(&cache, "k", 2).await, (1, Source::Near));
+    backend.heal();
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(load(&cache, "k", 3).await, (3, Source::Loaded));
+}
+
+#[tokio::test]
+async fn the_longest_deadline_there_is_does_not_panic() {
+    let clock = ManualClock::new();
+    let patient = larder::Strategy::default().remote_deadline(Duration::MAX);
+    let builder = Cache::builder().timer(Arc::new(clock.clone())).backend(store(&clock)).strategy(patient);
+    let cache = builder.build().await.unwrap();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    clock.settle().await;
+    assert_eq!(cache.health().probe().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_less_than_a_command_may_take_find_an_outage_out_too() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let brief = larder::Strategy::default().remote_deadline(Duration::from_millis(10));
+    let region: Region<str, u32> = cache.region("brief").strategy(brief).build().unwrap();
+    backend.hang();
+    for n in 0..40 {
+        let region = region.clone();
+        let read = tokio::spawn(async move { region.get(&format!("k{n}")).await });
+        clock.advance_and_settle(Duration::from_millis(10)).await;
+        assert_eq!(read.await.unwrap(), None);
+    }
+    assert!(!cache.fallback().unwrap().state().lets_calls_through());
+}
+
+#[tokio::test]
+async fn a_write_in_an_outage_waits_for_nobody() {
+    let clock = ManualClock::new();
+    let shared = ModelBackend::new(Arc::new(clock.clone()));
+    let backend = Arc::new(FaultyBackend::new(Arc::new(shared)));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
+    let cache = builder.build().await.unwrap();
+    clock.settle().await;
+    assert!(cache.health().await.remote.unwrap().bus_trusted);
+    backend.hang();
+    cache.fallback().unwrap().force_open();
+    let writer = cache.clone();
+    let write = tokio::spawn(async move { writer.set("k", 1_u32).await });
+    clock.settle().await;
+    assert!(write.is_finished(), "the message about it is nothing to wait for");
+    assert!(write.await.unwrap());
 }
