@@ -342,7 +342,8 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Tick, pause: Duration, chance: f64) {
-        let spread = pause.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
+        let half = pause / 2;
+        let spread = half + half.mul_f64(chance.clamp(0.0, 1.0));
         self.phase = Phase::Open { until: now + spread, pause };
         self.window.clear();
         self.generation += 1;
