@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
+use larder_core::{Backend, Condition, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
 use crate::{Ticket, local::away, shared::Shared, stats::count};
 
@@ -42,15 +42,33 @@ pub(crate) enum Attempts<T> {
 pub(crate) enum Remember {
     /// Never: it is only read.
     Never,
-    /// When the primary was asked and what it did is unknown.
+    /// When the primary may have done it and did not say so.
     WhenUnknown,
+    /// When the primary was asked and did not do it, or may not have.
+    WhenAsked,
     /// Whenever the primary did not do it.
     Always,
+}
+
+impl Remember {
+    /// Whether a call that failed like this leaves something to remove.
+    fn after(self, error: &Error) -> bool {
+        match self {
+            Self::Never => false,
+            Self::WhenUnknown => !was_refused(error),
+            Self::WhenAsked | Self::Always => true,
+        }
+    }
 }
 
 /// What stands under a key.
 pub(crate) trait Item: Clone + Send + Sync {
     fn key(&self) -> &Key;
+
+    /// When the removal of its key is remembered, where `batch` is what holds for most.
+    fn remembered(&self, batch: Remember) -> Remember {
+        batch
+    }
 }
 
 impl Item for Key {
@@ -63,11 +81,22 @@ impl Item for SetItem {
     fn key(&self) -> &Key {
         &self.key
     }
+
+    /// What was to be written only where nothing stands leaves what stands there as it should be, unless it was written.
+    fn remembered(&self, batch: Remember) -> Remember {
+        if self.options.condition == Condition::IfAbsent { Remember::WhenUnknown } else { batch }
+    }
 }
 
 /// Whether an error says that the backend, not the request, is at fault.
 pub(crate) fn is_absence(error: &Error) -> bool {
     error.is_transient() || error.kind().is_backend_fault()
+}
+
+/// Whether an error says that the backend did nothing of what it was asked for.
+fn was_refused(error: &Error) -> bool {
+    use ErrorKind::{Auth, Loading, OutOfMemory, Overloaded, PrimaryDown, ReadOnly};
+    matches!(error.kind(), Auth | Loading | OutOfMemory | Overloaded | PrimaryDown | ReadOnly)
 }
 
 /// A call to the primary, as the breaker and the journal see it.
@@ -177,6 +206,7 @@ impl Shared {
             }
             let mut answers = answers.into_iter();
             let judged = items.iter().map(|item| {
+                let remember = item.remembered(remember);
                 self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
             });
             return self.remembered(remember, judged.collect()).await;
@@ -195,6 +225,7 @@ impl Shared {
         .into_iter();
         let mut attempts = Vec::with_capacity(items.len());
         for (item, away) in items.iter().zip(away) {
+            let remember = item.remembered(remember);
             attempts.push(if away {
                 let lost = remember == Remember::Always && !self.remember(item.key());
                 Attempt::Away { error: None, lost }
@@ -240,7 +271,7 @@ impl Shared {
         match answer {
             Err(error) if is_absence(&error) => {
                 // A server that takes no writes answers a PING. It is asked again once it takes this removal.
-                let remembers = remember != Remember::Never || error.kind() == ErrorKind::ReadOnly;
+                let remembers = remember.after(&error) || error.kind() == ErrorKind::ReadOnly;
                 let lost = remembers && !self.remember(key);
                 Attempt::Away { error: Some(error), lost }
             }

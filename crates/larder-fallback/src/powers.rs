@@ -101,7 +101,7 @@ impl Atomic for FallbackBackend {
     ) -> Result<SetOutcome> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_set", "primary"))?;
         let call = power.compare_and_set(key, expected, value.clone(), options);
-        match self.shared.one("compare_and_set", key, Remember::WhenUnknown, call).await {
+        match self.shared.one("compare_and_set", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error: Some(error), .. } => Err(error),
             Attempt::Away { .. } => {
@@ -121,7 +121,7 @@ impl Atomic for FallbackBackend {
         let power =
             self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_delete", "primary"))?;
         let call = power.compare_and_delete(key, expected);
-        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenUnknown, call).await {
+        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => return answer,
             Attempt::Away { error: Some(_), lost } => lost,
             Attempt::Away { error: None, .. } => {
