@@ -40,7 +40,7 @@ pub(crate) enum Attempts<T> {
 /// When the removal of a key is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
-    /// Never: it is only read.
+    /// Never: it is only read, or to remove it would do harm.
     Never,
     /// When the primary may have done it and did not say so.
     WhenUnknown,
@@ -97,6 +97,12 @@ pub(crate) fn is_absence(error: &Error) -> bool {
 fn was_refused(error: &Error) -> bool {
     use ErrorKind::{Auth, Loading, OutOfMemory, Overloaded, PrimaryDown, ReadOnly};
     matches!(error.kind(), Auth | Loading | OutOfMemory | Overloaded | PrimaryDown | ReadOnly)
+}
+
+/// A key beside another that nobody has, since no canonical key has a `%` before such a letter: its removal changes nothing,
+/// and shows whether the primary takes any. Beside the other one, so that the same rights are enough.
+fn witness(key: &Key) -> Key {
+    Key::from_canonical(format!("{}%writable", key.as_str()))
 }
 
 /// A call to the primary, as the breaker and the journal see it.
@@ -270,9 +276,12 @@ impl Shared {
     fn judge<T>(self: &Arc<Self>, key: &Key, remember: Remember, answer: Result<T>) -> Attempt<T> {
         match answer {
             Err(error) if is_absence(&error) => {
-                // A server that takes no writes answers a PING. It is asked again once it takes this removal.
-                let remembers = remember.after(&error) || error.kind() == ErrorKind::ReadOnly;
+                let remembers = remember.after(&error);
                 let lost = remembers && !self.remember(key);
+                if error.kind() == ErrorKind::ReadOnly && !remembers {
+                    // A server that takes no writes answers a PING. It is asked again once it takes a removal.
+                    self.remember(&witness(key));
+                }
                 Attempt::Away { error: Some(error), lost }
             }
             answer => Attempt::Answer(answer),
