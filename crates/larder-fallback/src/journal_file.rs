@@ -348,7 +348,7 @@ impl Log {
     fn sync_due(&self) -> Option<Instant> {
         match self.fsync {
             Fsync::Never => None,
-            Fsync::Interval(interval) => self.unsynced.map(|since| since + interval),
+            Fsync::Interval(interval) => self.unsynced.and_then(|since| since.checked_add(interval)),
             Fsync::Always => self.unsynced,
         }
     }
