@@ -105,7 +105,7 @@ impl JournalFile {
         let mut log = Log {
             file,
             length: contents.length,
-            is_marked: !contents.is_complete,
+            is_marked: contents.is_open,
             is_overflown: !contents.is_complete,
             is_torn: false,
             fsync,
