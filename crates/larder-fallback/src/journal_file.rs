@@ -321,9 +321,8 @@ impl Log {
 
     /// The process ends properly: what is in the file is all there is, unless something is known to be missing.
     fn close(&mut self) -> io::Result<()> {
-        if !self.is_torn && !self.is_overflown {
-            self.mark(false)?;
-        }
+        // A full disk may have refused the mark when a removal did not get in.
+        self.mark(self.is_torn || self.is_overflown)?;
         if self.fsync != Fsync::Never && self.unsynced.take().is_some() {
             self.file.sync_data()?;
         }
