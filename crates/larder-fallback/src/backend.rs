@@ -155,9 +155,23 @@ impl FallbackBackend {
         shared.store_local(item, epoch).await
     }
 
+    /// Removes keys in both backends: from the secondary also if this is dropped while the journal's file is waited for.
+    pub(crate) async fn removing(
+        &self,
+        operation: &'static str,
+        keys: &[Key],
+        removal: impl Future<Output = Attempts<bool>>,
+    ) -> Each<bool> {
+        let mut unfinished = Unfinished { fallback: self, keys };
+        let attempts = removal.await;
+        let answers = self.removed(operation, keys, attempts).await;
+        unfinished.keys = &[];
+        answers
+    }
+
     /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes
     /// of it.
-    pub(crate) async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Attempts<bool>) -> Each<bool> {
+    async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Attempts<bool>) -> Each<bool> {
         let attempts = match attempts {
             Attempts::Answered(answers) => return answers,
             Attempts::Mixed(attempts) => attempts,
@@ -179,6 +193,20 @@ impl FallbackBackend {
                 None => answer,
             })
             .collect()
+    }
+}
+
+/// What a removal has not taken from the secondary yet.
+struct Unfinished<'a> {
+    fallback: &'a FallbackBackend,
+    keys: &'a [Key],
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.fallback.forget(self.keys);
+        }
     }
 }
 
@@ -223,9 +251,9 @@ impl Backend for FallbackBackend {
 
     /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        let attempts =
-            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys)).await;
-        self.removed("delete_many", keys, attempts).await
+        let removal =
+            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys));
+        self.removing("delete_many", keys, removal).await
     }
 
     async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
