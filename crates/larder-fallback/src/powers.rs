@@ -137,6 +137,7 @@ impl Atomic for FallbackBackend {
                 !self.shared.remember(key)
             }
         };
+        self.shared.saved().await;
         Err(Deferred::error("compare_and_delete", key, lost))
     }
 }
