@@ -152,7 +152,12 @@ impl FallbackBackend {
         if error.is_some() {
             count(&shared.counters.hidden);
         }
-        shared.store_local(item, epoch).await
+        let outcome = shared.store_local(item, epoch).await;
+        if outcome.is_err() {
+            // What it was to replace must not stay.
+            self.forget(std::slice::from_ref(&item.key));
+        }
+        outcome
     }
 
     /// Removes keys in both backends: from the secondary also if this is dropped while the journal's file is waited for.
