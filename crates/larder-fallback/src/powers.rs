@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Scan for FallbackBackend {
-    /// The primary's keys without those whose removal is remembered. An error while it is away.
+    /// The primary's keys without those whose removal is remembered. An error while it is away, also in the middle.
     fn scan<'a>(&'a self, pattern: &'a Pattern, page: usize) -> BoxStream<'a, Result<Vec<Key>>> {
         let route = self.shared.route(std::iter::empty());
         let (Some(ticket), Some(scan)) = (route.ticket, self.shared.primary.as_scan()) else {
@@ -28,12 +28,7 @@ impl Scan for FallbackBackend {
             if let Some(error) = fault_of(&page) {
                 self.shared.failed(ticket, &error);
             }
-            page.map(|mut keys| {
-                let (away, _) = self.shared.locate(keys.iter());
-                let mut away = away.into_iter();
-                keys.retain(|_| away.next() != Some(true));
-                keys
-            })
+            page.and_then(|keys| self.shared.here(keys).ok_or_else(|| away("scan")))
         });
         pages.boxed()
     }

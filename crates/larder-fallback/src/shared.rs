@@ -232,6 +232,14 @@ impl Shared {
         (away, gate.epoch)
     }
 
+    /// Of keys that the primary has told those that it may be asked for; `None` if it may not be asked for any.
+    pub(crate) fn here(&self, mut keys: Vec<Key>) -> Option<Vec<Key>> {
+        let gate = self.gate.lock();
+        gate.admit()?;
+        keys.retain(|key| !gate.journal.holds(key));
+        Some(keys)
+    }
+
     /// The secondary's epoch, if it may hold something of it.
     pub(crate) fn used_epoch(&self) -> Option<u64> {
         if self.is_calm() {
