@@ -219,6 +219,10 @@ impl Drop for FallbackBackend {
     fn drop(&mut self) {
         // The recovery task may be waiting out a long pause.
         self.shared.wake.notify_one();
+        // It may also be in the middle of a probe, and is not waited for.
+        if let Some(file) = &self.shared.file {
+            file.close();
+        }
     }
 }
 

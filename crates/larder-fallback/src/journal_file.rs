@@ -183,6 +183,16 @@ impl JournalFile {
         async move { drop(written.wait_for(|done| *done >= sequence).await) }
     }
 
+    /// Waits until the rest has been written, so that the end of the process does not come between, and lets go of the file.
+    /// What is told afterwards is not written.
+    pub(crate) fn close(&self) {
+        self.inner.pending.lock().is_closing = true;
+        self.inner.changed.notify_one();
+        if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
+            tracing::error!(target: "larder", path = %self.inner.path.display(), "the journal's thread panicked");
+        }
+    }
+
     pub(crate) fn errors(&self) -> u64 {
         self.inner.errors.load(Ordering::Relaxed)
     }
@@ -193,13 +203,8 @@ impl JournalFile {
 }
 
 impl Drop for JournalFile {
-    /// Waits until the rest has been written, so that the end of the process does not come between.
     fn drop(&mut self) {
-        self.inner.pending.lock().is_closing = true;
-        self.inner.changed.notify_one();
-        if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
-            tracing::error!(target: "larder", path = %self.inner.path.display(), "the journal's thread panicked");
-        }
+        self.close();
     }
 }
 

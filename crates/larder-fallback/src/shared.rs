@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) untold: AtomicU32,
     /// Whether writes were refused of late.
     pub(crate) refuses_writes: AtomicBool,
-    file: Option<Arc<JournalFile>>,
+    pub(crate) file: Option<Arc<JournalFile>>,
     gate: Mutex<Gate>,
     /// While nothing is wrong: the breaker's generation plus one. Else 0.
     pub(crate) calm: AtomicU64,
