@@ -253,6 +253,11 @@ impl Breaker {
         judges
     }
 
+    /// The backend must not be asked before a probe has seen to something: the first one is due at once.
+    pub(crate) fn begin_open(&mut self, now: Tick) {
+        self.phase = Phase::Open { until: now, pause: self.settings.first_pause };
+    }
+
     /// Whether the outcome of this call counts.
     fn judges(&self, ticket: Ticket) -> bool {
         ticket.0 == self.generation && self.force == Force::None && matches!(self.phase, Phase::Closed { .. })

@@ -128,7 +128,13 @@ impl Route {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { primary, secondary, settings, breaker, timer, random, journal, file } = parts;
+        let Parts { primary, secondary, settings, mut breaker, timer, random, journal, file } = parts;
+        if journal.is_overflown() {
+            // An earlier process has left the removal of the generation, before which nothing is read. The probe sees to it,
+            // and finds out whether the primary is there at all.
+            breaker.begin_open(timer.now_precise());
+        }
+        let state = breaker.state();
         let gate = Gate {
             breaker,
             journal,
@@ -156,7 +162,7 @@ impl Shared {
             file,
             gate: Mutex::new(gate),
             calm: AtomicU64::new(0),
-            state: watch::Sender::new(BreakerState::Closed),
+            state: watch::Sender::new(state),
         };
         let shared = Arc::new(shared);
         shared.change(None, |_| ());
