@@ -86,7 +86,8 @@ impl FallbackBackend {
     }
 
     /// Says that the primary may be back, as one who has just heard of a failover knows: if the breaker is open, the pause
-    /// is over and the probe goes out at once. Its own bus does this by itself when a subscription is confirmed.
+    /// is over and the probe goes out at once, and so do removals that were refused and wait to be tried again. Its own bus
+    /// does this by itself when a subscription is confirmed.
     pub fn nudge(&self) {
         self.shared.nudge();
     }

@@ -105,11 +105,11 @@ impl Shared {
                 gate.breaker.probe_dropped(now);
                 return Step::Wait(now);
             }
-            match (gate.unpurged, now >= replay_at) {
-                (true, _) => Step::Purge,
-                (false, true) => Step::Replay,
-                (false, false) => Step::Wait(replay_at),
+            if gate.unpurged {
+                return Step::Purge;
             }
+            let is_due = now >= replay_at || std::mem::take(&mut gate.heard);
+            if is_due { Step::Replay } else { Step::Wait(replay_at) }
         })
     }
 

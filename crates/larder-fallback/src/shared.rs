@@ -41,6 +41,8 @@ pub(crate) struct Gate {
     pub(crate) unpurged: bool,
     /// Whether the secondary was handed out in this epoch.
     used: bool,
+    /// Whether the primary was heard of, so that a replay need not wait.
+    pub(crate) heard: bool,
     /// The recovery task, while it has something to do.
     pub(crate) recovery: Option<AbortHandle>,
     pub(crate) random: fastrand::Rng,
@@ -142,6 +144,7 @@ impl Shared {
             epoch: 0,
             unpurged: false,
             used: false,
+            heard: false,
             recovery: None,
             random,
             last_fault: None,
@@ -263,10 +266,13 @@ impl Shared {
         })
     }
 
-    /// The next probe is due now.
+    /// The next probe, or the next replay, is due now.
     pub(crate) fn nudge(self: &Arc<Self>) {
         let now = self.timer.now_precise();
-        self.change(None, |gate| gate.breaker.nudge(now));
+        self.change(None, |gate| {
+            gate.breaker.nudge(now);
+            gate.heard = !gate.journal.is_empty();
+        });
         self.wake.notify_one();
     }
 
