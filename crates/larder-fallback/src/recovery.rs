@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use crate::{
     BreakerState,
     call::{fault_of, is_absence},
+    local::away,
     log,
     shared::Shared,
     stats::count,
@@ -121,6 +122,10 @@ impl Shared {
         if let Err(error) = verdict {
             let now = self.timer.now_precise();
             self.change(Some(&error), |gate| {
+                if gate.breaker.state() != BreakerState::HalfOpen {
+                    // Somebody has set it meanwhile: this says nothing of the primary.
+                    return;
+                }
                 gate.last_fault = Some((now, error.clone()));
                 let chance = gate.random.f64();
                 gate.breaker.probe_failed(now, chance);
@@ -201,6 +206,9 @@ impl Shared {
     /// Removes remembered keys from the primary. Those that it refuses stay remembered; an error says that it is away.
     async fn replay(self: &Arc<Self>, mut from: u64, to: u64) -> Result<()> {
         loop {
+            if self.state() == BreakerState::ForcedOpen {
+                return Err(away("replay"));
+            }
             let batch = self.change(None, |gate| gate.journal.batch(from, to, BATCH));
             let Some(last) = batch.last() else { return Ok(()) };
             from = last.1;
