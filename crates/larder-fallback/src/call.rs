@@ -15,6 +15,11 @@ use crate::{Ticket, local::away, shared::Shared, stats::count};
 /// From so long a limit on the steps of the coarse clock, 4 ms, do not matter.
 const COARSE: Duration = Duration::from_millis(32);
 
+/// Values of a batch of writes for which it has its deadline once more, and how often at most: how long it takes depends on its
+/// size, and its caller knows that.
+const WRITTEN_PER_DEADLINE: usize = 64;
+const MOST_DEADLINES: u32 = 20;
+
 /// What came of a call to the primary.
 #[derive(Debug)]
 pub(crate) enum Attempt<T> {
@@ -65,6 +70,11 @@ impl Remember {
 pub(crate) trait Item: Clone + Send + Sync {
     fn key(&self) -> &Key;
 
+    /// How many deadlines a batch of so many has.
+    fn deadlines(_items: usize) -> u32 {
+        1
+    }
+
     /// When the removal of its key is remembered, where `batch` is what holds for most.
     fn remembered(&self, batch: Remember) -> Remember {
         batch
@@ -80,6 +90,10 @@ impl Item for Key {
 impl Item for SetItem {
     fn key(&self) -> &Key {
         &self.key
+    }
+
+    fn deadlines(items: usize) -> u32 {
+        u32::try_from(items / WRITTEN_PER_DEADLINE).unwrap_or(u32::MAX).saturating_add(1).min(MOST_DEADLINES)
     }
 
     /// What was to be written only where nothing stands leaves what stands there as it should be, unless it was written.
@@ -112,6 +126,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) operation: &'static str,
     /// Keys whose removal is remembered if the call is given up.
     pub(crate) remember: &'a [Key],
+    pub(crate) limit: Duration,
     /// Whether the time that it takes says something about the backend: not where it grows with what was asked for.
     pub(crate) is_timed: bool,
 }
@@ -151,7 +166,7 @@ impl Shared {
         call: impl Future<Output = T>,
         fault: impl FnOnce(&T) -> Option<Error>,
     ) -> Result<T> {
-        let Asking { ticket, operation, is_timed, .. } = asking;
+        let Asking { ticket, operation, limit, is_timed, .. } = asking;
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_calls {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             count(&self.counters.overloaded);
@@ -161,7 +176,6 @@ impl Shared {
         count(&self.counters.calls);
         let began = self.began();
         let mut flight = InFlight { shared: self, asking, began, answered: false };
-        let limit = self.settings.deadline;
         let answer = self.timer.within_since(began, limit, call).await.ok_or_else(|| self.late(operation, limit));
         flight.answered = true;
         match &answer {
@@ -261,7 +275,8 @@ impl Shared {
             Remember::Never => Vec::new(),
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
-        let asking = Asking { ticket, operation, remember: &keys, is_timed: items.len() == 1 };
+        let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len()));
+        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed: items.len() == 1 };
         let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
             let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
             let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
@@ -300,7 +315,8 @@ impl Shared {
         let attempt = match route.ticket.filter(|_| !route.is_away(0)) {
             Some(ticket) => {
                 let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
-                let asking = Asking { ticket, operation, remember: keys, is_timed: true };
+                let limit = self.settings.deadline;
+                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true };
                 let answer = self.guarded(asking, call, fault_of).await;
                 self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
             }
@@ -323,7 +339,8 @@ impl Shared {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let Some(ticket) = self.route(std::iter::empty()).ticket else { return Err(away(operation)) };
-        let asking = Asking { ticket, operation, remember: &[], is_timed };
+        let limit = self.settings.deadline;
+        let asking = Asking { ticket, operation, remember: &[], limit, is_timed };
         self.guarded(asking, call, fault_of).await?
     }
 }
