@@ -86,7 +86,7 @@ impl FallbackBuilder {
 
     /// How long a call to the primary may take; above zero, by default 50 ms. A batch of writes has as long once more for
     /// every 64 values, up to twenty times. A caller's own deadline should be longer: one that gives up earlier leaves the
-    /// breaker without a verdict.
+    /// breaker without a verdict, unless twenty in a row that waited for an eighth of it got no answer.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline;
         self

@@ -20,6 +20,9 @@ const COARSE: Duration = Duration::from_millis(32);
 const WRITTEN_PER_DEADLINE: usize = 64;
 const MOST_DEADLINES: u32 = 20;
 
+/// So many callers in a row that went away without an answer are no chance.
+const NOBODY: u32 = 19;
+
 /// What came of a call to the primary.
 #[derive(Debug)]
 pub(crate) enum Attempt<T> {
@@ -148,9 +151,11 @@ impl Drop for InFlight<'_> {
         for key in self.asking.remember {
             self.shared.remember(key);
         }
-        // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have.
-        let waited = self.shared.timer.now_precise().since(self.began);
-        if waited >= self.shared.settings.deadline.mul_f64(0.8) {
+        // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have, or
+        // for a while as many others before it, of whom nobody got an answer.
+        let (waited, deadline) = (self.shared.timer.now_precise().since(self.began), self.shared.settings.deadline);
+        let nobody = || self.shared.given_up.fetch_add(1, Ordering::Relaxed) >= NOBODY;
+        if waited >= deadline.mul_f64(0.8) || waited >= deadline / 8 && nobody() {
             let error = Error::new(ErrorKind::Timeout, self.asking.operation, "the caller gave up near the deadline");
             self.shared.failed(self.asking.ticket, &error);
         }
@@ -178,6 +183,9 @@ impl Shared {
         let mut flight = InFlight { shared: self, asking, began, answered: false };
         let answer = self.timer.within_since(began, limit, call).await.ok_or_else(|| self.late(operation, limit));
         flight.answered = true;
+        if answer.is_ok() && self.given_up.load(Ordering::Relaxed) > 0 {
+            self.given_up.store(0, Ordering::Relaxed);
+        }
         match &answer {
             Ok(answer) => match fault(answer) {
                 Some(error) => self.failed(ticket, &error),

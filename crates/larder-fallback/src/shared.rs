@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) instance: u64,
     /// Calls that the primary has not answered yet.
     pub(crate) in_flight: AtomicUsize,
+    /// Callers that have waited for a while and gone away since somebody got an answer.
+    pub(crate) given_up: AtomicU32,
     /// Good calls that the breaker has not been told of.
     pub(crate) untold: AtomicU32,
     /// Whether writes were refused of late.
@@ -160,6 +162,7 @@ impl Shared {
             wake: Arc::new(Notify::new()),
             instance: fastrand::u64(..),
             in_flight: AtomicUsize::new(0),
+            given_up: AtomicU32::new(0),
             untold: AtomicU32::new(0),
             refuses_writes: AtomicBool::new(false),
             file,
