@@ -313,7 +313,7 @@ impl CacheBuilder {
             Some(primary) => {
                 let secondary = MemoryBackend::builder().max_bytes(self.fallback_bytes).clock(timer.clone()).build()?;
                 let secondary = Arc::new(secondary);
-                let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline * 4 / 5);
+                let deadline = self.command_deadline.unwrap_or(strategy.remote_deadline / 5 * 4);
                 let fallback = FallbackBackend::builder(primary.clone(), secondary.clone())
                     .deadline(deadline)
                     .outage_ttl(strategy.outage_ttl)
