@@ -207,7 +207,9 @@ impl Remote {
             return Ok(Stored::Dead(token));
         }
         let now = self.server_now(key);
-        let stale_for = header.stale_until.remaining(now).min(life);
+        let left = header.stale_until.remaining(now).min(life);
+        let age = if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(left) };
+        let stale_for = left.min(self.left_of_outage(region, age));
         if stale_for.is_zero() {
             return Ok(Stored::Dead(token));
         }
@@ -226,16 +228,25 @@ impl Remote {
         Ok(Stored::Entry(Box::new(RemoteEntry {
             value,
             asked_at,
-            fresh_for: header.fresh_until.remaining(now).min(life),
+            fresh_for: header.fresh_until.remaining(now).min(stale_for),
             stale_for,
             ttl: life.saturating_sub(header.stale_until.remaining(header.fresh_until)),
             cost: Duration::from_micros(header.load_cost_us.into()),
             stale_by: now.remaining(header.fresh_until),
-            age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
+            age,
             bytes: bytes.len(),
             token,
             tags: header.tags.iter().filter(|tag| !tag.tag.is_own()).map(|tag| tag.tag.clone()).collect(),
         })))
+    }
+
+    /// How long an entry of this age may still be served: while the remote tier is away it was stored in its stead, and nobody
+    /// hears whether others have invalidated it.
+    fn left_of_outage(&self, region: &RegionState, age: Duration) -> Duration {
+        if self.fallback.state().lets_calls_through() {
+            return Duration::MAX;
+        }
+        region.strategy.outage_ttl.saturating_sub(age)
     }
 
     /// Counts what cannot be used, removes it if it is certainly broken, and leaves it alone otherwise.
