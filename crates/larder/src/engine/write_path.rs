@@ -254,8 +254,15 @@ impl Engine {
         mut bytes: Vec<u8>,
         life: Option<Duration>,
     ) -> Result<bool> {
-        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| remote.server_now(key) + life);
-        let ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
+        let now = remote.server_now(key);
+        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| now + life);
+        let mut ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
+        if self.is_away() && header.ttl_ms != u64::MAX {
+            // A new life makes it no younger: the outage TTL counts from when it was stored.
+            let left = header.stale_until.remaining(now);
+            let age = header.ttl_ms.saturating_sub(larder_core::ttl_millis(left).unwrap_or(u64::MAX));
+            ttl_ms = ttl_ms.saturating_add(age);
+        }
         if let Err(reason) = envelope::patch_deadlines(&mut bytes, until, until, ttl_ms) {
             return Err(Error::new(ErrorKind::Decode, "expire", reason.as_str()).with_key(key));
         }
