@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use larder_core::{BackendExt, Error, ErrorKind, Key, Result, SetOptions, Tick};
+use larder_core::{BackendExt, Error, ErrorKind, GetOptions, Key, Result, SetOptions, Tick};
 use larder_fallback::{BreakerState, FallbackBackend, FallbackStats, FileState};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -247,14 +247,26 @@ impl Cache {
         let key = Key::from_canonical(format!("{}%probe:{}", self.engine.prefix, fastrand::u64(..)));
         let store = self.engine.store();
         let options = SetOptions::new().ttl(Duration::from_secs(10));
+        let was_away = self.engine.is_away();
         self.bounded(store.set(&key, token.clone(), options)).await?;
-        let found = self.bounded(store.get(&key)).await?;
+        // A read that failed is no miss here.
+        let found = self.bounded(self.found(&key)).await?;
         self.bounded(store.delete(&key)).await?;
         if found.as_ref() == Some(&token) {
             return Ok(());
         }
+        if found.is_none() && was_away {
+            // What stood in for the remote tier has it.
+            return Err(self.engine.away("ping"));
+        }
         let message = "a value was read back as another one than was written";
         Err(Error::new(ErrorKind::Protocol, "probe", message).with_key(&key))
+    }
+
+    async fn found(&self, key: &Key) -> Result<Option<Bytes>> {
+        let Some(fallback) = &self.engine.fallback else { return self.engine.store().get(key).await };
+        let found = fallback.get_many_or_fault(std::slice::from_ref(key), GetOptions::new()).await.pop();
+        Ok(found.transpose()?.flatten().map(|found| found.value))
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -288,15 +300,15 @@ impl Cache {
 impl Engine {
     /// The gravest thing that is wrong. `outcome` is that of the sign of life, or of the probe.
     fn complaint(&self, outcome: Result<()>, now: Tick) -> Option<Complaint> {
+        let fallback = self.fallback.as_ref().map(|fallback| (fallback, fallback.stats()));
+        if let Some((fallback, stats)) = fallback.as_ref().filter(|(_, stats)| !stats.state.lets_calls_through()) {
+            return Some(away(fallback, stats));
+        }
         if let Some(error) = outcome.as_ref().err().filter(|error| error.operation() == "probe") {
             let status = HealthStatus::Unhealthy;
             return Some(Complaint { status, reason: "probe", why: error.to_string(), since: None });
         }
-        let fallback = self.fallback.as_ref()?;
-        let stats = fallback.stats();
-        if !stats.state.lets_calls_through() {
-            return Some(away(fallback, &stats));
-        }
+        let (fallback, stats) = fallback?;
         if stats.overflown {
             let why =
                 "the journal was full: nothing is read from the remote tier until the generation was removed there";
