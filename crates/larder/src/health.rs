@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use larder_core::{BackendExt, Error, ErrorKind, GetOptions, Key, Result, SetOptions, Tick};
-use larder_fallback::{BreakerState, FallbackBackend, FallbackStats, FileState};
+use larder_fallback::{BreakerState, Deferred, FallbackBackend, FallbackStats, FileState};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -251,7 +251,11 @@ impl Cache {
         self.bounded(store.set(&key, token.clone(), options)).await?;
         // A read that failed is no miss here.
         let found = self.bounded(self.found(&key)).await?;
-        self.bounded(store.delete(&key)).await?;
+        match self.bounded(store.delete(&key)).await {
+            // It is remembered, which the report says by itself, and ends soon in any case.
+            Err(error) if Deferred::of(&error).is_some() => {}
+            answer => drop(answer?),
+        }
         if found.as_ref() == Some(&token) {
             return Ok(());
         }
