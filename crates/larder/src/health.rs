@@ -217,7 +217,7 @@ impl<'a> HealthCheck<'a> {
     /// Also sets, gets, compares and deletes a value of its own in the remote tier, or in the near tier where there is
     /// no other.
     pub async fn probe(self) -> Health {
-        let outcome = self.cache.probe().await;
+        let outcome = self.cache.bounded(self.cache.probe()).await;
         self.cache.report(outcome)
     }
 }
@@ -248,13 +248,14 @@ impl Cache {
         let store = self.engine.store();
         let options = SetOptions::new().ttl(Duration::from_secs(10));
         let was_away = self.engine.is_away();
-        self.bounded(store.set(&key, token.clone(), options)).await?;
+        store.set(&key, token.clone(), options).await?;
         // A read that failed is no miss here.
-        let found = self.bounded(self.found(&key)).await?;
-        match self.bounded(store.delete(&key)).await {
-            // It is remembered, which the report says by itself, and ends soon in any case.
-            Err(error) if Deferred::of(&error).is_some() => {}
-            answer => drop(answer?),
+        let found = self.found(&key).await?;
+        // A removal that is remembered is reported by itself.
+        if let Err(error) = store.delete(&key).await
+            && Deferred::of(&error).is_none()
+        {
+            return Err(error);
         }
         if found.as_ref() == Some(&token) {
             return Ok(());
