@@ -79,7 +79,7 @@ pub struct Health {
     /// Why, where it is not healthy, for a reader.
     pub why: Option<String>,
     /// The same for a program: the kind of an error (`timeout`, `auth`, `loading`, `out_of_memory`, `read_only`, ...),
-    /// `forced_open`, `journal_overflown`, `journal_file`, `bus`, or `probe`.
+    /// `forced_open`, `journal_overflown`, `journal`, `journal_file`, `bus`, or `probe`.
     pub reason: Option<String>,
     /// How long it has been so, in milliseconds, as far as it was noticed.
     pub lasts_ms: Option<u64>,
@@ -325,6 +325,10 @@ impl Engine {
         if let Some(since) = fallback.writes_refused_since() {
             let why = "the remote tier is out of memory: it is read, but takes no writes";
             return Some(Complaint::degraded(ErrorKind::OutOfMemory.as_str(), why, Some(since)));
+        }
+        if stats.journal > 0 {
+            let why = "removals are remembered that the remote tier has not carried out: other processes may still read old values";
+            return Some(Complaint::degraded("journal", why, None));
         }
         if stats.file == FileState::Failing {
             let why = "the journal's file cannot be written: removals are remembered in memory only; check the disk";
