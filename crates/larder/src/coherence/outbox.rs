@@ -63,8 +63,8 @@ impl Drop for Sender<'_> {
 }
 
 impl Engine {
-    /// Tells the other processes of keys that were written, and returns when that was tried. It goes on if the future is
-    /// dropped. If a message cannot be sent, its number stays missing, and the others distrust the bus.
+    /// Tells the other processes of keys that were written, and returns when that was tried, or at once while the remote tier
+    /// is away. It goes on if the future is dropped. If a message cannot be sent, its number stays missing, and the others distrust the bus.
     pub(crate) async fn announce(&self, keys: &[Key]) {
         let Some(engine) = self.coherence.speaker().filter(|_| !keys.is_empty()) else { return };
         let (starts, told) = self.coherence.outbox.put(keys);
@@ -73,6 +73,9 @@ impl Engine {
             engine.spawn(async move { speaker.send_all().await });
         } else if starts {
             self.send_all().await;
+        }
+        if self.is_away() {
+            return;
         }
         // It is not said how it went; an error is the sign that it was tried.
         drop(told.await);
