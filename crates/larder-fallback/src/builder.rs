@@ -125,8 +125,9 @@ impl FallbackBuilder {
     }
 
     /// Calls that may be under way to the primary at the same time; at least 1, by default 1,024. One more is not sent: a
-    /// read is a miss, a write fails with [`Overloaded`](larder_core::ErrorKind::Overloaded), a removal is remembered. The
-    /// breaker does not count that.
+    /// read is a miss, a removal is remembered, a value goes to the secondary and its key's removal is remembered, a
+    /// conditional write or a counter fails with [`Overloaded`](larder_core::ErrorKind::Overloaded). The breaker does not
+    /// count that.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.settings.max_calls = calls;
         self
