@@ -94,6 +94,7 @@ impl Engine {
                     link.origins.heard_of(origin, sequence, now);
                     link.origins.excuse(origin, &beat.void);
                 }
+                _ if sequence == 0 => {}
                 _ => link.origins.heard(origin, sequence, now),
             }
         }

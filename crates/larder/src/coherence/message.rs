@@ -14,7 +14,8 @@ const MOST_BYTES: usize = 32 << 10;
 pub(crate) struct Message {
     /// Which cache says it.
     pub(crate) origin: u64,
-    /// How many messages it had sent with this one; a heartbeat is not counted, it repeats the number.
+    /// How many messages it had sent with this one; a heartbeat is not counted, it repeats the number. 0 for what has none: to
+    /// miss it is no hole, and to hear it closes none.
     pub(crate) sequence: u64,
     pub(crate) body: Body,
 }

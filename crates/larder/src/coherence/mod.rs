@@ -204,8 +204,7 @@ impl Coherence {
     /// What is said of removals in an outage, and when they are made up for, as often as that is tried: nobody misses it,
     /// since it has no number of its own.
     pub(crate) fn removal(&self, keys: &[Key]) -> Bytes {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        Bytes::from(Message { origin: self.origin, sequence, body: Body::Keys(keys.to_vec()) }.encode())
+        Bytes::from(Message { origin: self.origin, sequence: 0, body: Body::Keys(keys.to_vec()) }.encode())
     }
 
     /// A message may not have been sent, but its removals are remembered and will be told of.
