@@ -45,6 +45,8 @@ pub(crate) struct Gate {
     pub(crate) heard: bool,
     /// The recovery task, while it has something to do.
     pub(crate) recovery: Option<AbortHandle>,
+    /// By when that will have taken its next step, if anybody drives its runtime.
+    pub(crate) next_step_by: Tick,
     pub(crate) random: fastrand::Rng,
     pub(crate) last_fault: Option<(Tick, Error)>,
     pub(crate) refusal: Option<Refusal>,
@@ -148,6 +150,7 @@ impl Shared {
             used: false,
             heard: false,
             recovery: None,
+            next_step_by: Tick::ZERO,
             random,
             last_fault: None,
             refusal: None,
@@ -192,8 +195,12 @@ impl Shared {
             gate.away_since = now;
         }
         let lasted = now.since(gate.away_since);
-        if gate.needs_recovery() && gate.recovery.as_ref().is_none_or(AbortHandle::is_finished) {
+        let goes_on = |task: &AbortHandle| !task.is_finished() && now <= gate.next_step_by;
+        if gate.needs_recovery() && !gate.recovery.as_ref().is_some_and(goes_on) {
+            // One that stands still may be moved again later, and there must be one only.
+            gate.recovery.take().inspect(AbortHandle::abort);
             gate.recovery = recovery::spawn(self);
+            gate.next_step_by = now + recovery::GRACE;
         }
         if before != after {
             self.untold.store(0, Ordering::Relaxed);
