@@ -467,3 +467,54 @@ async fn a_write_in_an_outage_waits_for_nobody() {
     assert!(write.is_finished(), "the message about it is nothing to wait for");
     assert!(write.await.unwrap());
 }
+
+#[tokio::test]
+async fn a_life_of_zero_removes_a_key_also_when_the_remote_tier_cannot_be_read() {
+    for away in [true, false] {
+        let clock = ManualClock::new();
+        let (cache, backend) = faulty(&clock, &store(&clock)).await;
+        assert!(cache.set("k", 1_u32).await);
+        if away {
+            lose(&cache, &backend).await;
+        } else {
+            backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+        }
+        cache.expire("k", Duration::ZERO).await.unwrap();
+        backend.heal();
+        clock.advance_and_settle(SECOND * 10).await;
+        assert_eq!(cache.get::<_, u32>("k").await, None, "away: {away}");
+    }
+}
+
+#[tokio::test]
+async fn whether_a_key_can_be_given_another_life_is_not_made_up() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.expire("k", SECOND).await.unwrap_err().kind(), ErrorKind::Timeout);
+    lose(&cache, &backend).await;
+    assert_eq!(cache.expire("k", SECOND).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    // What the fallback has can be changed there.
+    assert!(cache.set("k", 1_u32).await);
+    assert!(cache.expire("k", SECOND).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_life_is_not_made_up_when_it_cannot_be_read() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, backend) = faulty(&clock, &shared).await;
+    assert!(cache.set("k", 1_u32).ttl(SECOND * 60).skip_near().await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.try_ttl("k").await.unwrap_err().kind(), ErrorKind::Timeout);
+    // A life that is to be kept and cannot be read is not an endless one.
+    assert!(cache.try_set("k", 2_u32).keep_ttl().await.is_err());
+    backend.heal();
+    clock.settle().await;
+    assert_eq!(cache.get::<_, u32>("k").await, None, "what was to be replaced is gone");
+    lose(&cache, &backend).await;
+    assert_eq!(cache.try_exists("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(cache.set("k", 3_u32).keep_ttl().await);
+    assert!(cache.try_exists("k").await.unwrap());
+}
