@@ -149,6 +149,12 @@ impl Remote {
         self.judge_all(keys, found, region, ops, (asked.at(), seen)).await
     }
 
+    /// What stands under a key; a read that failed is an error.
+    pub(super) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
+        let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options).await.pop();
+        Ok(found.transpose()?.flatten())
+    }
+
     /// Judges what stands under keys.
     async fn judge_all(
         &self,

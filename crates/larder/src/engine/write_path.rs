@@ -11,7 +11,8 @@ use std::{
 
 use larder_codec::AnyCodec;
 use larder_core::{
-    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Tick, Ttl,
+    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, GetOptions, Key, Result, SetOptions, SetOutcome, Tag,
+    Tick, Ttl,
     envelope::{self, Header, Kind},
 };
 use larder_flight::Ticket;
@@ -212,6 +213,10 @@ impl Engine {
     /// Changes how long a key lives; answers whether it was there.
     pub(crate) async fn expire(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
         let Some(remote) = self.remote_of(region) else { return self.expire_local(region, key, ttl).await };
+        if matches!(ttl, Ttl::For(duration) if duration.is_zero()) {
+            // A removal, which the journal takes if the remote tier does not.
+            return Ok(self.delete(region, std::slice::from_ref(key)).await? > 0);
+        }
         // The near copy has the old deadlines; the next read fetches the new ones.
         let again = SecondFence::new(|| self.forget_all([key]));
         let deadline = region.strategy.remote_deadline;
@@ -230,7 +235,10 @@ impl Engine {
             Ttl::For(duration) if larder_core::ttl_millis(duration).is_some() => Expiry::After(duration),
             _ => Expiry::Never,
         };
-        let Some(bytes) = remote.backend.get(key).await? else { return Ok(false) };
+        let Some(bytes) = remote.get_or_fault(key, GetOptions::new()).await?.map(|found| found.value) else {
+            // The fallback does not know what the remote tier has.
+            return if self.is_away() { Err(self.away("expire").with_key(key)) } else { Ok(false) };
+        };
         let Ok((header, _)) = Header::decode(&bytes) else { return remote.backend.expire(key, expiry).await };
         if matches!(header.kind, Kind::Placeholder | Kind::Hold) {
             return Ok(false);
@@ -238,11 +246,6 @@ impl Engine {
         let Expiry::After(duration) = expiry else {
             return self.patch(remote, key, &header, bytes.to_vec(), None).await;
         };
-        if duration.is_zero() {
-            let atomic =
-                remote.backend.as_atomic().ok_or_else(|| Error::unsupported("expire", remote.backend.name()))?;
-            return atomic.compare_and_delete(key, &Expected::prefix(header.token().to_vec())).await;
-        }
         self.patch(remote, key, &header, bytes.to_vec(), Some(duration)).await
     }
 
