@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{
-    Backend, BackendExt, Each, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem, SetOptions,
-    Status, Tag, Target, Ttl,
+    Backend, BackendExt, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result, SCAN_PAGE, Scanned, SetItem,
+    SetOptions, Status, Tag, Target, Ttl,
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
@@ -155,8 +155,14 @@ impl Engine {
             };
         };
         let limit = self.root.strategy.remote_deadline;
-        let found = self.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
-        let Some(found) = found else { return Ok(self.near_ttl(key)) };
+        let found = self.within(limit, remote.get_or_fault(key, GetOptions::new().with_ttl())).await?;
+        let Some(found) = found else {
+            return match self.near_ttl(key) {
+                // The fallback does not know what the remote tier has.
+                None if self.is_away() => Err(self.away("ttl").with_key(key)),
+                left => Ok(left),
+            };
+        };
         // A fill token is no value: nobody has stored one yet. Nor is what was invalidated. What stands near alone is one.
         let is_value = match Header::decode(&found.value) {
             Ok((header, _)) => header.kind == Kind::Value && self.within(limit, remote.holds(&found.value)).await?,

@@ -69,7 +69,16 @@ impl Engine {
     }
 
     async fn write_through(&self, remote: &Remote, region: &RegionState, write: Write) -> Result<SetOutcome> {
-        let plan = self.write_plan(region, &write, Some(remote)).await?;
+        let plan = match self.write_plan(region, &write, Some(remote)).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.forget(&write.key);
+                if write.condition == Condition::Always {
+                    self.not_written(region, std::slice::from_ref(&write.key)).await;
+                }
+                return Err(error);
+            }
+        };
         let encoded = encode(region, &write)?;
         let bytes = encoded.payload.bytes.len();
         let (began, from) = (self.tags.epoch(), self.timer.now());
@@ -182,7 +191,11 @@ impl Engine {
         match (write.ttl, remote) {
             // Not the backend's answer: a fill token's time is nobody's.
             (Some(Ttl::Keep), Some(_)) => {
-                let left = self.ttl(&write.key).await?;
+                let left = match self.ttl(&write.key).await {
+                    // In an outage nothing lives for longer than its TTL in any case.
+                    Err(_) if self.is_away() => None,
+                    left => left?,
+                };
                 Ok(keep(left.and_then(larder_core::Remaining::duration)))
             }
             (other, _) => Ok(plan_for(region, other)),
