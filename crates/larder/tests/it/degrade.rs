@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Region, Source, Status};
-use larder_core::BackendExt;
+use larder_core::{Atomic, Backend, BackendExt, Each, Expiry, Found, GetOptions, Key, Remaining, SetItem, SetOutcome};
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 
 use crate::{process, store};
@@ -169,7 +170,7 @@ async fn a_journal_that_overflows_invalidates_the_namespace_and_says_so() {
     let clock = ManualClock::new();
     let shared = store(&clock);
     let backend = Arc::new(FaultyBackend::new(shared.clone()));
-    let generation = larder::Key::new("t:%generation");
+    let generation = Key::new("t:%generation");
     let marker = generation.clone();
     let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
     let builder = builder.fallback(move |fallback| fallback.journal_keys(2).generation(marker.clone()));
@@ -517,4 +518,65 @@ async fn what_is_left_of_a_life_is_not_made_up_when_it_cannot_be_read() {
     assert_eq!(cache.try_exists("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(cache.set("k", 3_u32).keep_ttl().await);
     assert!(cache.try_exists("k").await.unwrap());
+}
+
+/// A store of which one key cannot be read, as when one node of a cluster is away.
+#[derive(Debug)]
+struct OneBadKey {
+    inner: Arc<larder_memory::MemoryBackend>,
+    bad: Key,
+}
+
+#[async_trait]
+impl Backend for OneBadKey {
+    fn name(&self) -> &str {
+        "one bad key"
+    }
+
+    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        let bad = || Err(larder_core::Error::new(ErrorKind::Unavailable, "get_many", "this node is away"));
+        let found = self.inner.get_many(keys, options).await;
+        keys.iter().zip(found).map(|(key, found)| if *key == self.bad { bad() } else { found }).collect()
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
+        self.inner.set_many(items).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        self.inner.delete_many(keys).await
+    }
+
+    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
+        self.inner.ttl_many(keys).await
+    }
+
+    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
+        self.inner.expire_many(keys, expiry).await
+    }
+
+    async fn ping(&self) -> larder_core::Result<()> {
+        self.inner.ping().await
+    }
+
+    fn as_atomic(&self) -> Option<&dyn Atomic> {
+        self.inner.as_atomic()
+    }
+}
+
+#[tokio::test]
+async fn a_marker_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let one = process(&clock, &shared).await;
+    let first = one.get_or_load("k", || async { Ok::<_, ()>(1_u32) }).tag("a");
+    assert_eq!(*first.await.unwrap(), 1);
+    clock.settle().await;
+    let backend = Arc::new(OneBadKey { inner: shared.clone(), bad: Key::from_canonical("t:%tag:a") });
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend);
+    let cut_off = builder.build().await.unwrap();
+    assert_eq!(load(&cut_off, "k", 2).await, (2, Source::Loaded));
+    clock.settle().await;
+    let two = process(&clock, &shared).await;
+    assert_eq!(load(&two, "k", 3).await, (1, Source::Remote), "nobody has invalidated it");
 }
