@@ -128,12 +128,12 @@ impl Remote {
         let unknown = self.unknown(self.marked(region, tags), asked);
         let all: Cow<'_, [Key]> =
             if unknown.is_empty() { Cow::Borrowed(keys) } else { Cow::Owned([keys, &self.markers(&unknown)].concat()) };
-        let mut found: Each<Option<Found>> = if tells {
-            self.fallback.get_many_or_fault(&all, GetOptions::new()).await
-        } else {
-            self.backend.get_many(&all, GetOptions::new()).await
-        };
+        let mut found: Each<Option<Found>> = self.fallback.get_many_or_fault(&all, GetOptions::new()).await;
         let versions = found.split_off(keys.len().min(found.len()));
+        if !tells && found.iter().any(Result::is_err) {
+            region.counters.count(Event::RemoteFault);
+            found.iter_mut().filter(|found| found.is_err()).for_each(|found| *found = Ok(None));
+        }
         let mut seen = Seen::default();
         let mut learnt = Vec::with_capacity(unknown.len());
         for (tag, answer) in unknown.iter().zip(versions) {
