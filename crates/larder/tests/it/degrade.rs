@@ -580,3 +580,12 @@ async fn a_marker_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {
     let two = process(&clock, &shared).await;
     assert_eq!(load(&two, "k", 3).await, (1, Source::Remote), "nobody has invalidated it");
 }
+
+#[tokio::test]
+async fn an_explanation_that_cannot_be_had_is_an_error() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.explain("k").await.unwrap_err().kind(), ErrorKind::Timeout);
+}
