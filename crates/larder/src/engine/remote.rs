@@ -150,7 +150,7 @@ impl Remote {
     }
 
     /// What stands under a key; a read that failed is an error.
-    pub(super) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
+    pub(crate) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
         let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options).await.pop();
         Ok(found.transpose()?.flatten())
     }
