@@ -86,7 +86,8 @@ impl FallbackBackend {
     }
 
     /// Says that the primary may be back, as one who has just heard of a failover knows: if the breaker is open, the pause
-    /// is over and the probe goes out at once. Its own bus does this by itself when a subscription is confirmed.
+    /// is over and the probe goes out at once, and so do removals that were refused and wait to be tried again. Its own bus
+    /// does this by itself when a subscription is confirmed.
     pub fn nudge(&self) {
         self.shared.nudge();
     }
@@ -162,12 +163,31 @@ impl FallbackBackend {
         if error.is_some() {
             count(&shared.counters.hidden);
         }
-        shared.store_local(item, epoch).await
+        let outcome = shared.store_local(item, epoch).await;
+        if outcome.is_err() {
+            // What it was to replace must not stay.
+            self.forget(std::slice::from_ref(&item.key));
+        }
+        outcome
+    }
+
+    /// Removes keys in both backends: from the secondary also if this is dropped while the journal's file is waited for.
+    pub(crate) async fn removing(
+        &self,
+        operation: &'static str,
+        keys: &[Key],
+        removal: impl Future<Output = Attempts<bool>>,
+    ) -> Each<bool> {
+        let mut unfinished = Unfinished { fallback: self, keys };
+        let attempts = removal.await;
+        let answers = self.removed(operation, keys, attempts).await;
+        unfinished.keys = &[];
+        answers
     }
 
     /// Takes the removed keys from the secondary too; what the primary did not confirm is an error that says what becomes
     /// of it.
-    pub(crate) async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Attempts<bool>) -> Each<bool> {
+    async fn removed(&self, operation: &'static str, keys: &[Key], attempts: Attempts<bool>) -> Each<bool> {
         let attempts = match attempts {
             Attempts::Answered(answers) => return answers,
             Attempts::Mixed(attempts) => attempts,
@@ -192,10 +212,28 @@ impl FallbackBackend {
     }
 }
 
+/// What a removal has not taken from the secondary yet.
+struct Unfinished<'a> {
+    fallback: &'a FallbackBackend,
+    keys: &'a [Key],
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.fallback.forget(self.keys);
+        }
+    }
+}
+
 impl Drop for FallbackBackend {
     fn drop(&mut self) {
         // The recovery task may be waiting out a long pause.
         self.shared.wake.notify_one();
+        // It may also be in the middle of a probe, and is not waited for.
+        if let Some(file) = &self.shared.file {
+            file.close();
+        }
     }
 }
 
@@ -233,9 +271,9 @@ impl Backend for FallbackBackend {
 
     /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        let attempts =
-            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys)).await;
-        self.removed("delete_many", keys, attempts).await
+        let removal =
+            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys));
+        self.removing("delete_many", keys, removal).await
     }
 
     async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {

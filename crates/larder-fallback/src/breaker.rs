@@ -151,9 +151,19 @@ enum Force {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Closed { faults: u32, last_fault: Tick },
-    Open { until: Tick, pause: Duration },
-    Probing { pause: Duration },
+    Closed {
+        faults: u32,
+        last_fault: Tick,
+    },
+    Open {
+        until: Tick,
+        pause: Duration,
+    },
+    /// `nudged`: somebody has said meanwhile that the backend is back.
+    Probing {
+        pause: Duration,
+        nudged: bool,
+    },
 }
 
 const CALM: Phase = Phase::Closed { faults: 0, last_fault: Tick::ZERO };
@@ -253,6 +263,11 @@ impl Breaker {
         judges
     }
 
+    /// The backend must not be asked before a probe has seen to something: the first one is due at once.
+    pub(crate) fn begin_open(&mut self, now: Tick) {
+        self.phase = Phase::Open { until: now, pause: self.settings.first_pause };
+    }
+
     /// Whether the outcome of this call counts.
     fn judges(&self, ticket: Ticket) -> bool {
         ticket.0 == self.generation && self.force == Force::None && matches!(self.phase, Phase::Closed { .. })
@@ -262,10 +277,12 @@ impl Breaker {
         all >= self.settings.minimum_calls && u64::from(some) * 100 >= u64::from(all) * u64::from(percent)
     }
 
-    /// Somebody says that the backend is back: the next probe is due now.
+    /// Somebody says that the backend is back: the next probe is due now, or when the one that is under way has failed.
     pub fn nudge(&mut self, now: Tick) {
-        if let Phase::Open { until, .. } = &mut self.phase {
-            *until = now.min(*until);
+        match &mut self.phase {
+            Phase::Open { until, .. } => *until = now.min(*until),
+            Phase::Probing { nudged, .. } => *nudged = true,
+            Phase::Closed { .. } => {}
         }
     }
 
@@ -284,7 +301,7 @@ impl Breaker {
     pub fn begin_probe(&mut self, now: Tick) -> bool {
         match (self.force, self.phase) {
             (Force::None, Phase::Open { until, pause }) if now >= until => {
-                self.phase = Phase::Probing { pause };
+                self.phase = Phase::Probing { pause, nudged: false };
                 true
             }
             _ => false,
@@ -300,16 +317,19 @@ impl Breaker {
         probing
     }
 
-    /// The probe failed: the next one comes after twice the pause.
+    /// The probe failed: the next one comes after twice the pause, or at once after a [`nudge`](Self::nudge).
     pub fn probe_failed(&mut self, now: Tick, chance: f64) {
-        if let Phase::Probing { pause } = self.phase {
+        if let Phase::Probing { pause, nudged } = self.phase {
             self.open(now, pause.saturating_mul(2).min(self.settings.longest_pause), chance);
+            if nudged {
+                self.nudge(now);
+            }
         }
     }
 
     /// The probe was given up without an answer: another one may begin at once.
     pub fn probe_dropped(&mut self, now: Tick) {
-        if let Phase::Probing { pause } = self.phase {
+        if let Phase::Probing { pause, .. } = self.phase {
             self.phase = Phase::Open { until: now, pause };
         }
     }
@@ -342,7 +362,8 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Tick, pause: Duration, chance: f64) {
-        let spread = pause.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
+        let half = pause / 2;
+        let spread = half + half.mul_f64(chance.clamp(0.0, 1.0));
         self.phase = Phase::Open { until: now + spread, pause };
         self.window.clear();
         self.generation += 1;

@@ -83,8 +83,9 @@ impl FallbackBuilder {
         }
     }
 
-    /// How long a call to the primary may take; above zero, by default 50 ms. A caller's own deadline should be longer:
-    /// one that gives up earlier leaves the breaker without a verdict.
+    /// How long a call to the primary may take; above zero, by default 50 ms. A batch of writes has as long once more for
+    /// every 64 values, up to twenty times. A caller's own deadline should be longer: one that gives up earlier leaves the
+    /// breaker without a verdict, unless twenty in a row that waited for an eighth of it got no answer.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline;
         self
@@ -123,8 +124,9 @@ impl FallbackBuilder {
     }
 
     /// Calls that may be under way to the primary at the same time; at least 1, by default 1,024. One more is not sent: a
-    /// read is a miss, a write fails with [`Overloaded`](larder_core::ErrorKind::Overloaded), a removal is remembered. The
-    /// breaker does not count that.
+    /// read is a miss, a removal is remembered, a value goes to the secondary and its key's removal is remembered, a
+    /// conditional write or a counter fails with [`Overloaded`](larder_core::ErrorKind::Overloaded). The breaker does not
+    /// count that.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.settings.max_calls = calls;
         self

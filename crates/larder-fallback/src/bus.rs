@@ -22,7 +22,7 @@ impl BusSource for FallbackBackend {
     async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let operation = "remove_and_publish";
         let (channel, message) = (channel.to_owned(), Arc::clone(message));
-        let attempts = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
+        let removal = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
             async move {
                 match primary.as_bus() {
                     Some(bus) => bus.remove_and_publish(keys, &channel, &message).await,
@@ -31,8 +31,7 @@ impl BusSource for FallbackBackend {
             }
             .boxed()
         });
-        let attempts = attempts.await;
-        self.removed(operation, keys, attempts).await
+        self.removing(operation, keys, removal).await
     }
 }
 

@@ -8,12 +8,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
+use larder_core::{Backend, Condition, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
 use crate::{Ticket, local::away, shared::Shared, stats::count};
 
 /// From so long a limit on the steps of the coarse clock, 4 ms, do not matter.
 const COARSE: Duration = Duration::from_millis(32);
+
+/// Values of a batch of writes for which it has its deadline once more, and how often at most: how long it takes depends on its
+/// size, and its caller knows that.
+const WRITTEN_PER_DEADLINE: usize = 64;
+const MOST_DEADLINES: u32 = 20;
+
+/// So many callers in a row that went away without an answer are no chance.
+const NOBODY: u32 = 19;
 
 /// What came of a call to the primary.
 #[derive(Debug)]
@@ -40,17 +48,40 @@ pub(crate) enum Attempts<T> {
 /// When the removal of a key is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
-    /// Never: it is only read.
+    /// Never: it is only read, or to remove it would do harm.
     Never,
-    /// When the primary was asked and what it did is unknown.
+    /// When the primary may have done it and did not say so.
     WhenUnknown,
+    /// When the primary was asked and did not do it, or may not have.
+    WhenAsked,
     /// Whenever the primary did not do it.
     Always,
+}
+
+impl Remember {
+    /// Whether a call that failed like this leaves something to remove.
+    fn after(self, error: &Error) -> bool {
+        match self {
+            Self::Never => false,
+            Self::WhenUnknown => !was_refused(error),
+            Self::WhenAsked | Self::Always => true,
+        }
+    }
 }
 
 /// What stands under a key.
 pub(crate) trait Item: Clone + Send + Sync {
     fn key(&self) -> &Key;
+
+    /// How many deadlines a batch of so many has.
+    fn deadlines(_items: usize) -> u32 {
+        1
+    }
+
+    /// When the removal of its key is remembered, where `batch` is what holds for most.
+    fn remembered(&self, batch: Remember) -> Remember {
+        batch
+    }
 }
 
 impl Item for Key {
@@ -63,11 +94,32 @@ impl Item for SetItem {
     fn key(&self) -> &Key {
         &self.key
     }
+
+    fn deadlines(items: usize) -> u32 {
+        u32::try_from(items / WRITTEN_PER_DEADLINE).unwrap_or(u32::MAX).saturating_add(1).min(MOST_DEADLINES)
+    }
+
+    /// What was to be written only where nothing stands leaves what stands there as it should be, unless it was written.
+    fn remembered(&self, batch: Remember) -> Remember {
+        if self.options.condition == Condition::IfAbsent { Remember::WhenUnknown } else { batch }
+    }
 }
 
 /// Whether an error says that the backend, not the request, is at fault.
 pub(crate) fn is_absence(error: &Error) -> bool {
     error.is_transient() || error.kind().is_backend_fault()
+}
+
+/// Whether an error says that the backend did nothing of what it was asked for.
+fn was_refused(error: &Error) -> bool {
+    use ErrorKind::{Auth, Loading, OutOfMemory, Overloaded, PrimaryDown, ReadOnly};
+    matches!(error.kind(), Auth | Loading | OutOfMemory | Overloaded | PrimaryDown | ReadOnly)
+}
+
+/// A key beside another that nobody has, since no canonical key has a `%` before such a letter: its removal changes nothing,
+/// and shows whether the primary takes any. Beside the other one, so that the same rights are enough.
+fn witness(key: &Key) -> Key {
+    Key::from_canonical(format!("{}%writable", key.as_str()))
 }
 
 /// A call to the primary, as the breaker and the journal see it.
@@ -77,6 +129,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) operation: &'static str,
     /// Keys whose removal is remembered if the call is given up.
     pub(crate) remember: &'a [Key],
+    pub(crate) limit: Duration,
     /// Whether the time that it takes says something about the backend: not where it grows with what was asked for.
     pub(crate) is_timed: bool,
 }
@@ -98,9 +151,11 @@ impl Drop for InFlight<'_> {
         for key in self.asking.remember {
             self.shared.remember(key);
         }
-        // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have.
-        let waited = self.shared.timer.now_precise().since(self.began);
-        if waited >= self.shared.settings.deadline.mul_f64(0.8) {
+        // A caller that goes away says nothing about the backend, unless it had waited about as long as we would have, or
+        // for a while as many others before it, of whom nobody got an answer.
+        let (waited, deadline) = (self.shared.timer.now_precise().since(self.began), self.shared.settings.deadline);
+        let nobody = || self.shared.given_up.fetch_add(1, Ordering::Relaxed) >= NOBODY;
+        if waited >= deadline.mul_f64(0.8) || waited >= deadline / 8 && nobody() {
             let error = Error::new(ErrorKind::Timeout, self.asking.operation, "the caller gave up near the deadline");
             self.shared.failed(self.asking.ticket, &error);
         }
@@ -116,7 +171,7 @@ impl Shared {
         call: impl Future<Output = T>,
         fault: impl FnOnce(&T) -> Option<Error>,
     ) -> Result<T> {
-        let Asking { ticket, operation, is_timed, .. } = asking;
+        let Asking { ticket, operation, limit, is_timed, .. } = asking;
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_calls {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             count(&self.counters.overloaded);
@@ -126,9 +181,11 @@ impl Shared {
         count(&self.counters.calls);
         let began = self.began();
         let mut flight = InFlight { shared: self, asking, began, answered: false };
-        let limit = self.settings.deadline;
         let answer = self.timer.within_since(began, limit, call).await.ok_or_else(|| self.late(operation, limit));
         flight.answered = true;
+        if answer.is_ok() && self.given_up.load(Ordering::Relaxed) > 0 {
+            self.given_up.store(0, Ordering::Relaxed);
+        }
         match &answer {
             Ok(answer) => match fault(answer) {
                 Some(error) => self.failed(ticket, &error),
@@ -177,6 +234,7 @@ impl Shared {
             }
             let mut answers = answers.into_iter();
             let judged = items.iter().map(|item| {
+                let remember = item.remembered(remember);
                 self.judge(item.key(), remember, answers.next().unwrap_or_else(|| Err(unanswered(operation))))
             });
             return self.remembered(remember, judged.collect()).await;
@@ -195,6 +253,7 @@ impl Shared {
         .into_iter();
         let mut attempts = Vec::with_capacity(items.len());
         for (item, away) in items.iter().zip(away) {
+            let remember = item.remembered(remember);
             attempts.push(if away {
                 let lost = remember == Remember::Always && !self.remember(item.key());
                 Attempt::Away { error: None, lost }
@@ -224,7 +283,8 @@ impl Shared {
             Remember::Never => Vec::new(),
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
-        let asking = Asking { ticket, operation, remember: &keys, is_timed: items.len() == 1 };
+        let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len()));
+        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed: items.len() == 1 };
         let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
             let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
             let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
@@ -239,9 +299,12 @@ impl Shared {
     fn judge<T>(self: &Arc<Self>, key: &Key, remember: Remember, answer: Result<T>) -> Attempt<T> {
         match answer {
             Err(error) if is_absence(&error) => {
-                // A server that takes no writes answers a PING. It is asked again once it takes this removal.
-                let remembers = remember != Remember::Never || error.kind() == ErrorKind::ReadOnly;
+                let remembers = remember.after(&error);
                 let lost = remembers && !self.remember(key);
+                if error.kind() == ErrorKind::ReadOnly && !remembers {
+                    // A server that takes no writes answers a PING. It is asked again once it takes a removal.
+                    self.remember(&witness(key));
+                }
                 Attempt::Away { error: Some(error), lost }
             }
             answer => Attempt::Answer(answer),
@@ -260,7 +323,8 @@ impl Shared {
         let attempt = match route.ticket.filter(|_| !route.is_away(0)) {
             Some(ticket) => {
                 let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
-                let asking = Asking { ticket, operation, remember: keys, is_timed: true };
+                let limit = self.settings.deadline;
+                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true };
                 let answer = self.guarded(asking, call, fault_of).await;
                 self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
             }
@@ -283,7 +347,8 @@ impl Shared {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let Some(ticket) = self.route(std::iter::empty()).ticket else { return Err(away(operation)) };
-        let asking = Asking { ticket, operation, remember: &[], is_timed };
+        let limit = self.settings.deadline;
+        let asking = Asking { ticket, operation, remember: &[], limit, is_timed };
         self.guarded(asking, call, fault_of).await?
     }
 }

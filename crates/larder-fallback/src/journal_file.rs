@@ -105,7 +105,7 @@ impl JournalFile {
         let mut log = Log {
             file,
             length: contents.length,
-            is_marked: !contents.is_complete,
+            is_marked: contents.is_open,
             is_overflown: !contents.is_complete,
             is_torn: false,
             fsync,
@@ -183,6 +183,16 @@ impl JournalFile {
         async move { drop(written.wait_for(|done| *done >= sequence).await) }
     }
 
+    /// Waits until the rest has been written, so that the end of the process does not come between, and lets go of the file.
+    /// What is told afterwards is not written.
+    pub(crate) fn close(&self) {
+        self.inner.pending.lock().is_closing = true;
+        self.inner.changed.notify_one();
+        if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
+            tracing::error!(target: "larder", path = %self.inner.path.display(), "the journal's thread panicked");
+        }
+    }
+
     pub(crate) fn errors(&self) -> u64 {
         self.inner.errors.load(Ordering::Relaxed)
     }
@@ -193,13 +203,8 @@ impl JournalFile {
 }
 
 impl Drop for JournalFile {
-    /// Waits until the rest has been written, so that the end of the process does not come between.
     fn drop(&mut self) {
-        self.inner.pending.lock().is_closing = true;
-        self.inner.changed.notify_one();
-        if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
-            tracing::error!(target: "larder", path = %self.inner.path.display(), "the journal's thread panicked");
-        }
+        self.close();
     }
 }
 
@@ -321,9 +326,8 @@ impl Log {
 
     /// The process ends properly: what is in the file is all there is, unless something is known to be missing.
     fn close(&mut self) -> io::Result<()> {
-        if !self.is_torn && !self.is_overflown {
-            self.mark(false)?;
-        }
+        // A full disk may have refused the mark when a removal did not get in.
+        self.mark(self.is_torn || self.is_overflown)?;
         if self.fsync != Fsync::Never && self.unsynced.take().is_some() {
             self.file.sync_data()?;
         }
@@ -348,7 +352,7 @@ impl Log {
     fn sync_due(&self) -> Option<Instant> {
         match self.fsync {
             Fsync::Never => None,
-            Fsync::Interval(interval) => self.unsynced.map(|since| since + interval),
+            Fsync::Interval(interval) => self.unsynced.and_then(|since| since.checked_add(interval)),
             Fsync::Always => self.unsynced,
         }
     }
@@ -405,6 +409,18 @@ mod tests {
         log.apply(&Work { rewrite: true, ..Work::default() }).unwrap();
         let contents = parse(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!((contents.keys.len(), contents.is_complete), (0, true));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_marked_as_open_is_marked_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut log = log(&path);
+        let writable = std::mem::replace(&mut log.file, File::open(&path).unwrap());
+        log.is_torn |= log.apply(&append("a")).is_err();
+        log.file = writable;
+        log.close().unwrap();
+        assert!(!parse(&std::fs::read(&path).unwrap()).unwrap().is_complete, "it lacks a removal");
     }
 
     #[tokio::test]

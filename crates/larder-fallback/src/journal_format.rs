@@ -26,6 +26,8 @@ const LONGEST_KEY: usize = 1 << 16;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) keys: Vec<Key>,
+    /// Whether its header says that the journal was open.
+    pub(crate) is_open: bool,
     /// Whether its process ended properly and every record can be read.
     pub(crate) is_complete: bool,
     /// Where the next record goes.
@@ -56,7 +58,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Contents> {
     let Some((header, mut rest)) = bytes.split_at_checked(HEADER_BYTES) else {
         // New, or torn while it was made, when nothing had been remembered yet.
         let is_ours = MAGIC.starts_with(bytes) || bytes.starts_with(MAGIC);
-        return is_ours.then_some(Contents { keys: Vec::new(), is_complete: true, length: 0 });
+        return is_ours.then_some(Contents { keys: Vec::new(), is_open: false, is_complete: true, length: 0 });
     };
     if !header.starts_with(MAGIC) {
         return None;
@@ -66,8 +68,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Contents> {
         keys.push(key);
         rest = after;
     }
-    let is_complete = rest.is_empty() && header.ends_with(b"c");
-    Some(Contents { keys, is_complete, length: bytes.len() - rest.len() })
+    let is_open = !header.ends_with(b"c");
+    Some(Contents { keys, is_open, is_complete: rest.is_empty() && !is_open, length: bytes.len() - rest.len() })
 }
 
 fn record(bytes: &[u8]) -> Option<(Key, &[u8])> {

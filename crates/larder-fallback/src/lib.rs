@@ -35,7 +35,7 @@
 //! carried out after the removal that was remembered for it: to give up such connections is the primary's part.
 //!
 //! # Costs
-//! While nothing is wrong: two loads and four additions of atomics, two looks at the coarse clock and a timer for each call. Open: no
+//! While nothing is wrong: three loads and four additions of atomics, two looks at the coarse clock and a timer for each call. Open: no
 //! network at all.
 
 mod backend;

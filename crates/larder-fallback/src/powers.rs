@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Scan for FallbackBackend {
-    /// The primary's keys without those whose removal is remembered. An error while it is away.
+    /// The primary's keys without those whose removal is remembered. An error while it is away, also in the middle.
     fn scan<'a>(&'a self, pattern: &'a Pattern, page: usize) -> BoxStream<'a, Result<Vec<Key>>> {
         let route = self.shared.route(std::iter::empty());
         let (Some(ticket), Some(scan)) = (route.ticket, self.shared.primary.as_scan()) else {
@@ -28,12 +28,7 @@ impl Scan for FallbackBackend {
             if let Some(error) = fault_of(&page) {
                 self.shared.failed(ticket, &error);
             }
-            page.map(|mut keys| {
-                let (away, _) = self.shared.locate(keys.iter());
-                let mut away = away.into_iter();
-                keys.retain(|_| away.next() != Some(true));
-                keys
-            })
+            page.and_then(|keys| self.shared.here(keys).ok_or_else(|| away("scan")))
         });
         pages.boxed()
     }
@@ -101,7 +96,7 @@ impl Atomic for FallbackBackend {
     ) -> Result<SetOutcome> {
         let power = self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_set", "primary"))?;
         let call = power.compare_and_set(key, expected, value.clone(), options);
-        match self.shared.one("compare_and_set", key, Remember::WhenUnknown, call).await {
+        match self.shared.one("compare_and_set", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => answer,
             Attempt::Away { error: Some(error), .. } => Err(error),
             Attempt::Away { .. } => {
@@ -121,7 +116,7 @@ impl Atomic for FallbackBackend {
         let power =
             self.shared.primary.as_atomic().ok_or_else(|| Error::unsupported("compare_and_delete", "primary"))?;
         let call = power.compare_and_delete(key, expected);
-        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenUnknown, call).await {
+        let lost = match self.shared.one("compare_and_delete", key, Remember::WhenAsked, call).await {
             Attempt::Answer(answer) => return answer,
             Attempt::Away { error: Some(_), lost } => lost,
             Attempt::Away { error: None, .. } => {
@@ -137,6 +132,7 @@ impl Atomic for FallbackBackend {
                 !self.shared.remember(key)
             }
         };
+        self.shared.saved().await;
         Err(Deferred::error("compare_and_delete", key, lost))
     }
 }

@@ -1,7 +1,7 @@
 //! The one task that brings the primary back: it probes, replays the journal, closes the breaker and clears the secondary.
 //!
 //! It runs while there is something to do, and holds no strong reference while it waits, so that a dropped fallback ends it.
-//! If its runtime goes away, the next call starts it in its own.
+//! If its runtime goes away, or nobody drives that any more, the next call starts it in its own.
 //!
 //! The order of closing: PING; the generation, if the journal was overflown; remembered removals; what is to be copied; then, under the lock that appending takes, the breaker closes and the
 //! secondary's epoch moves on. Removals that are remembered meanwhile are replayed in further rounds; those that are left
@@ -18,8 +18,9 @@ use tokio::task::AbortHandle;
 use crate::{
     BreakerState,
     call::{fault_of, is_absence},
+    local::away,
     log,
-    shared::Shared,
+    shared::{Gate, Shared},
     stats::count,
 };
 
@@ -34,6 +35,9 @@ const PROBE_GAP: Duration = Duration::from_millis(50);
 
 /// How much longer than a call the removal of a batch may take.
 const PATIENCE: u32 = 10;
+
+/// How late a step of the task may be before its runtime is taken to stand still.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// The pauses between two replays while the breaker is closed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -93,24 +97,42 @@ impl Shared {
     fn next_step(self: &Arc<Self>, replay_at: Tick) -> Step {
         let now = self.timer.now_precise();
         self.change(None, |gate| {
-            if let Some(due) = gate.breaker.probe_due() {
-                return if gate.breaker.begin_probe(now) { Step::Probe } else { Step::Wait(due) };
-            }
-            if !gate.needs_recovery() {
-                gate.recovery = None;
-                return Step::Stop;
-            }
-            if gate.breaker.state() == BreakerState::HalfOpen {
-                // The probe of a task that went down with its runtime.
-                gate.breaker.probe_dropped(now);
-                return Step::Wait(now);
-            }
-            match (gate.unpurged, now >= replay_at) {
-                (true, _) => Step::Purge,
-                (false, true) => Step::Replay,
-                (false, false) => Step::Wait(replay_at),
-            }
+            let step = Self::step_of(gate, now, replay_at);
+            let from = if let Step::Wait(until) = step { until.max(now) } else { now };
+            gate.next_step_by = from + self.longest_step();
+            step
         })
+    }
+
+    /// How long a step may take that was begun.
+    fn longest_step(&self) -> Duration {
+        self.settings.deadline.saturating_mul(PATIENCE).saturating_add(GRACE)
+    }
+
+    fn step_of(gate: &mut Gate, now: Tick, replay_at: Tick) -> Step {
+        if let Some(due) = gate.breaker.probe_due() {
+            return if gate.breaker.begin_probe(now) { Step::Probe } else { Step::Wait(due) };
+        }
+        if !gate.needs_recovery() {
+            gate.recovery = None;
+            return Step::Stop;
+        }
+        if gate.breaker.state() == BreakerState::HalfOpen {
+            // The probe of a task that went down with its runtime.
+            gate.breaker.probe_dropped(now);
+            return Step::Wait(now);
+        }
+        if gate.unpurged {
+            return Step::Purge;
+        }
+        let is_due = now >= replay_at || std::mem::take(&mut gate.heard);
+        if is_due { Step::Replay } else { Step::Wait(replay_at) }
+    }
+
+    /// The task goes on.
+    fn steps_on(self: &Arc<Self>) {
+        let now = self.timer.now_precise();
+        self.change(None, |gate| gate.next_step_by = now + self.longest_step());
     }
 
     async fn probe(self: &Arc<Self>) {
@@ -121,6 +143,10 @@ impl Shared {
         if let Err(error) = verdict {
             let now = self.timer.now_precise();
             self.change(Some(&error), |gate| {
+                if gate.breaker.state() != BreakerState::HalfOpen {
+                    // Somebody has set it meanwhile: this says nothing of the primary.
+                    return;
+                }
                 gate.last_fault = Some((now, error.clone()));
                 let chance = gate.random.f64();
                 gate.breaker.probe_failed(now, chance);
@@ -129,11 +155,12 @@ impl Shared {
     }
 
     /// As many answers to a PING as it takes. One that comes late is none: the next calls would take as long.
-    async fn signs_of_life(&self) -> Result<()> {
+    async fn signs_of_life(self: &Arc<Self>) -> Result<()> {
         for probe in 0..self.settings.successes {
             if probe > 0 {
                 self.timer.sleep(PROBE_GAP).await;
             }
+            self.steps_on();
             count(&self.counters.probes);
             let limit = self.settings.deadline.min(self.settings.slow_call);
             let pong = self.timely("ping", limit, self.primary.ping()).await?;
@@ -186,7 +213,8 @@ impl Shared {
     }
 
     /// Removes keys from the primary, and tells the other processes where that is possible.
-    async fn remove(&self, keys: &[Key]) -> Result<Each<bool>> {
+    async fn remove(self: &Arc<Self>, keys: &[Key]) -> Result<Each<bool>> {
+        self.steps_on();
         let limit = self.settings.deadline.saturating_mul(PATIENCE);
         match (&self.settings.announce, self.primary.as_bus()) {
             (Some(announce), Some(bus)) => {
@@ -203,6 +231,9 @@ impl Shared {
             self.make_up_for(&[leading]).await?;
         }
         loop {
+            if self.state() == BreakerState::ForcedOpen {
+                return Err(away("replay"));
+            }
             let batch = self.change(None, |gate| gate.journal.batch(from, to, BATCH));
             let Some((_, last)) = batch.last() else { return Ok(()) };
             from = *last;

@@ -41,8 +41,12 @@ pub(crate) struct Gate {
     pub(crate) unpurged: bool,
     /// Whether the secondary was handed out in this epoch.
     used: bool,
+    /// Whether the primary was heard of, so that a replay need not wait.
+    pub(crate) heard: bool,
     /// The recovery task, while it has something to do.
     pub(crate) recovery: Option<AbortHandle>,
+    /// By when that will have taken its next step, if anybody drives its runtime.
+    pub(crate) next_step_by: Tick,
     pub(crate) random: fastrand::Rng,
     pub(crate) last_fault: Option<(Tick, Error)>,
     pub(crate) refusal: Option<Refusal>,
@@ -89,11 +93,13 @@ pub(crate) struct Shared {
     pub(crate) instance: u64,
     /// Calls that the primary has not answered yet.
     pub(crate) in_flight: AtomicUsize,
+    /// Callers that have waited for a while and gone away since somebody got an answer.
+    pub(crate) given_up: AtomicU32,
     /// Good calls that the breaker has not been told of.
     pub(crate) untold: AtomicU32,
     /// Whether writes were refused of late.
     pub(crate) refuses_writes: AtomicBool,
-    file: Option<Arc<JournalFile>>,
+    pub(crate) file: Option<Arc<JournalFile>>,
     gate: Mutex<Gate>,
     /// While nothing is wrong: the breaker's generation plus one. Else 0.
     pub(crate) calm: AtomicU64,
@@ -128,7 +134,13 @@ impl Route {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { primary, secondary, settings, breaker, timer, random, journal, file } = parts;
+        let Parts { primary, secondary, settings, mut breaker, timer, random, journal, file } = parts;
+        if journal.is_overflown() {
+            // An earlier process has left the removal of the generation, before which nothing is read. The probe sees to it,
+            // and finds out whether the primary is there at all.
+            breaker.begin_open(timer.now_precise());
+        }
+        let state = breaker.state();
         let gate = Gate {
             breaker,
             journal,
@@ -136,7 +148,9 @@ impl Shared {
             epoch: 0,
             unpurged: false,
             used: false,
+            heard: false,
             recovery: None,
+            next_step_by: Tick::ZERO,
             random,
             last_fault: None,
             refusal: None,
@@ -151,12 +165,13 @@ impl Shared {
             wake: Arc::new(Notify::new()),
             instance: fastrand::u64(..),
             in_flight: AtomicUsize::new(0),
+            given_up: AtomicU32::new(0),
             untold: AtomicU32::new(0),
             refuses_writes: AtomicBool::new(false),
             file,
             gate: Mutex::new(gate),
             calm: AtomicU64::new(0),
-            state: watch::Sender::new(BreakerState::Closed),
+            state: watch::Sender::new(state),
         };
         let shared = Arc::new(shared);
         shared.change(None, |_| ());
@@ -180,8 +195,12 @@ impl Shared {
             gate.away_since = now;
         }
         let lasted = now.since(gate.away_since);
-        if gate.needs_recovery() && gate.recovery.as_ref().is_none_or(AbortHandle::is_finished) {
+        let goes_on = |task: &AbortHandle| !task.is_finished() && now <= gate.next_step_by;
+        if gate.needs_recovery() && !gate.recovery.as_ref().is_some_and(goes_on) {
+            // One that stands still may be moved again later, and there must be one only.
+            gate.recovery.take().inspect(AbortHandle::abort);
             gate.recovery = recovery::spawn(self);
+            gate.next_step_by = now + recovery::GRACE;
         }
         if before != after {
             self.untold.store(0, Ordering::Relaxed);
@@ -232,6 +251,14 @@ impl Shared {
         (away, gate.epoch)
     }
 
+    /// Of keys that the primary has told those that it may be asked for; `None` if it may not be asked for any.
+    pub(crate) fn here(&self, mut keys: Vec<Key>) -> Option<Vec<Key>> {
+        let gate = self.gate.lock();
+        gate.admit()?;
+        keys.retain(|key| !gate.journal.holds(key));
+        Some(keys)
+    }
+
     /// The secondary's epoch, if it may hold something of it.
     pub(crate) fn used_epoch(&self) -> Option<u64> {
         if self.is_calm() {
@@ -249,10 +276,13 @@ impl Shared {
         })
     }
 
-    /// The next probe is due now.
+    /// The next probe, or the next replay, is due now.
     pub(crate) fn nudge(self: &Arc<Self>) {
         let now = self.timer.now_precise();
-        self.change(None, |gate| gate.breaker.nudge(now));
+        self.change(None, |gate| {
+            gate.breaker.nudge(now);
+            gate.heard = !gate.journal.is_empty();
+        });
         self.wake.notify_one();
     }
 

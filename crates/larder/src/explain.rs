@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use larder_core::{
-    BackendExt, Key, Result, UnixMillis,
+    GetOptions, Key, Result, UnixMillis,
     envelope::{Header, Kind},
 };
 use serde::Serialize;
@@ -167,7 +167,7 @@ impl Cache {
     async fn explain_remote(&self, key: &Key) -> Result<Option<RemoteExplanation>> {
         let Some(remote) = &self.engine.remote else { return Ok(None) };
         let limit = self.engine.root.strategy.remote_deadline;
-        let found = self.engine.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
+        let found = self.engine.within(limit, remote.get_or_fault(key, GetOptions::new().with_ttl())).await?;
         let Some(found) = found else { return Ok(None) };
         let expires_in = found.remaining.and_then(larder_core::Remaining::duration);
         let mut explanation = RemoteExplanation::of(&found.value, remote.server_now(key), expires_in);

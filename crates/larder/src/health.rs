@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use larder_core::{BackendExt, Error, ErrorKind, Key, Result, SetOptions, Tick};
-use larder_fallback::{BreakerState, FallbackBackend, FallbackStats, FileState};
+use larder_core::{BackendExt, Error, ErrorKind, GetOptions, Key, Result, SetOptions, Tick};
+use larder_fallback::{BreakerState, Deferred, FallbackBackend, FallbackStats, FileState};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -79,7 +79,7 @@ pub struct Health {
     /// Why, where it is not healthy, for a reader.
     pub why: Option<String>,
     /// The same for a program: the kind of an error (`timeout`, `auth`, `loading`, `out_of_memory`, `read_only`, ...),
-    /// `forced_open`, `journal_overflown`, `journal_file`, `bus`, or `probe`.
+    /// `forced_open`, `journal_overflown`, `journal`, `journal_file`, `bus`, or `probe`.
     pub reason: Option<String>,
     /// How long it has been so, in milliseconds, as far as it was noticed.
     pub lasts_ms: Option<u64>,
@@ -217,7 +217,7 @@ impl<'a> HealthCheck<'a> {
     /// Also sets, gets, compares and deletes a value of its own in the remote tier, or in the near tier where there is
     /// no other.
     pub async fn probe(self) -> Health {
-        let outcome = self.cache.probe().await;
+        let outcome = self.cache.bounded(self.cache.probe()).await;
         self.cache.report(outcome)
     }
 }
@@ -247,14 +247,31 @@ impl Cache {
         let key = Key::from_canonical(format!("{}%probe:{}", self.engine.prefix, fastrand::u64(..)));
         let store = self.engine.store();
         let options = SetOptions::new().ttl(Duration::from_secs(10));
-        self.bounded(store.set(&key, token.clone(), options)).await?;
-        let found = self.bounded(store.get(&key)).await?;
-        self.bounded(store.delete(&key)).await?;
+        let was_away = self.engine.is_away();
+        store.set(&key, token.clone(), options).await?;
+        // A read that failed is no miss here.
+        let found = self.found(&key).await?;
+        // A removal that is remembered is reported by itself.
+        if let Err(error) = store.delete(&key).await
+            && Deferred::of(&error).is_none()
+        {
+            return Err(error);
+        }
         if found.as_ref() == Some(&token) {
             return Ok(());
         }
+        if found.is_none() && was_away {
+            // What stood in for the remote tier has it.
+            return Err(self.engine.away("ping"));
+        }
         let message = "a value was read back as another one than was written";
         Err(Error::new(ErrorKind::Protocol, "probe", message).with_key(&key))
+    }
+
+    async fn found(&self, key: &Key) -> Result<Option<Bytes>> {
+        let Some(fallback) = &self.engine.fallback else { return self.engine.store().get(key).await };
+        let found = fallback.get_many_or_fault(std::slice::from_ref(key), GetOptions::new()).await.pop();
+        Ok(found.transpose()?.flatten().map(|found| found.value))
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -288,15 +305,15 @@ impl Cache {
 impl Engine {
     /// The gravest thing that is wrong. `outcome` is that of the sign of life, or of the probe.
     fn complaint(&self, outcome: Result<()>, now: Tick) -> Option<Complaint> {
+        let fallback = self.fallback.as_ref().map(|fallback| (fallback, fallback.stats()));
+        if let Some((fallback, stats)) = fallback.as_ref().filter(|(_, stats)| !stats.state.lets_calls_through()) {
+            return Some(away(fallback, stats));
+        }
         if let Some(error) = outcome.as_ref().err().filter(|error| error.operation() == "probe") {
             let status = HealthStatus::Unhealthy;
             return Some(Complaint { status, reason: "probe", why: error.to_string(), since: None });
         }
-        let fallback = self.fallback.as_ref()?;
-        let stats = fallback.stats();
-        if !stats.state.lets_calls_through() {
-            return Some(away(fallback, &stats));
-        }
+        let (fallback, stats) = fallback?;
         if stats.overflown {
             let why =
                 "the journal was full: nothing is read from the remote tier until the generation was removed there";
@@ -308,6 +325,10 @@ impl Engine {
         if let Some(since) = fallback.writes_refused_since() {
             let why = "the remote tier is out of memory: it is read, but takes no writes";
             return Some(Complaint::degraded(ErrorKind::OutOfMemory.as_str(), why, Some(since)));
+        }
+        if stats.journal > 0 {
+            let why = "removals are remembered that the remote tier has not carried out: other processes may still read old values";
+            return Some(Complaint::degraded("journal", why, None));
         }
         if stats.file == FileState::Failing {
             let why = "the journal's file cannot be written: removals are remembered in memory only; check the disk";

@@ -270,3 +270,27 @@ fn what_the_backend_says_of_itself_opens_it_at_once() {
     breaker.force_closed();
     assert!(!breaker.open_now(breaker.admit().unwrap(), START, 1.0));
 }
+
+#[test]
+fn a_pause_may_be_as_long_as_can_be_said() {
+    let mut settings = BreakerSettings::default();
+    (settings.first_pause, settings.longest_pause) = (Duration::MAX, Duration::MAX);
+    let mut breaker = Breaker::new(settings).unwrap();
+    let ticket = breaker.admit().unwrap();
+    assert!(breaker.open_now(ticket, Tick::ZERO, 1.0));
+    assert_eq!(breaker.probe_due(), Some(Tick::FOREVER));
+}
+
+#[test]
+fn a_nudge_during_a_probe_is_not_lost_if_that_fails() {
+    let mut breaker = breaker();
+    let due = START + SECOND;
+    open(&mut breaker, START);
+    assert!(breaker.begin_probe(due));
+    breaker.nudge(due);
+    breaker.probe_failed(due, 1.0);
+    assert_eq!(breaker.probe_due(), Some(due));
+    assert!(breaker.begin_probe(due));
+    breaker.probe_failed(due, 1.0);
+    assert_eq!(breaker.probe_due(), Some(due + SECOND));
+}

@@ -61,3 +61,31 @@ async fn callers_that_go_away_while_the_breaker_is_half_open_leave_the_probe_alo
     world.clock.settle().await;
     assert_eq!(world.fallback.state(), BreakerState::Closed);
 }
+
+#[tokio::test]
+async fn callers_that_give_up_early_count_only_if_nobody_gets_an_answer() {
+    let world = World::new();
+    let give_up = async |after: u32| {
+        world.primary.hang();
+        let fallback = Arc::clone(&world.fallback);
+        let read = tokio::spawn(async move { fallback.get(&key("a")).await });
+        world.clock.advance_and_settle(MILLISECOND * after).await;
+        read.abort();
+        world.clock.settle().await;
+        world.primary.heal();
+    };
+    for round in 0..100 {
+        give_up(10).await;
+        if round % 10 == 9 {
+            assert_eq!(world.get("a").await, None);
+        }
+    }
+    for _ in 0..100 {
+        give_up(1).await;
+    }
+    assert_eq!((world.fallback.state(), world.fallback.stats().failures), (BreakerState::Closed, 0));
+    for _ in 0..22 {
+        give_up(10).await;
+    }
+    assert_eq!(world.fallback.stats().opened, 1);
+}

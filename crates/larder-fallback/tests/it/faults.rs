@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Backend, BackendExt, Bytes, ErrorKind, SetOptions};
+use larder_core::{Backend, BackendExt, Bytes, ErrorKind, SetItem, SetOptions};
 use larder_fallback::{BreakerSettings, BreakerState, Deferred};
 use larder_testing::{Fault, Operation};
 
@@ -224,4 +224,21 @@ async fn callers_that_go_away_give_their_place_back() {
     world.clock.settle().await;
     world.primary.heal();
     assert!(world.get("a").await.is_some());
+}
+
+#[tokio::test]
+async fn a_large_batch_of_writes_may_take_longer_than_one_of_them() {
+    let world = World::new();
+    world.primary.set_for(Operation::SetMany, Fault::Hold);
+    let items: Vec<_> =
+        (0..1000).map(|number| SetItem::new(key(&number.to_string()), Bytes::from("v"), SetOptions::new())).collect();
+    let fallback = Arc::clone(&world.fallback);
+    let writes = tokio::spawn(async move { fallback.set_many(&items).await });
+    world.primary.until_stuck(1).await;
+    world.clock.advance_and_settle(MILLISECOND * 200).await;
+    world.primary.heal();
+    assert!(writes.await.unwrap().iter().all(Result::is_ok));
+    let stats = world.fallback.stats();
+    assert_eq!((stats.journal, stats.replayed, stats.failures), (0, 0, 0));
+    assert!(world.behind("999").await.is_some());
 }

@@ -2,8 +2,9 @@
 
 use std::{fs, io::Write, path::Path, sync::Arc, time::Duration};
 
-use larder_core::{Backend, BackendExt, ErrorKind, Key};
-use larder_fallback::{Deferred, FallbackBackend, FallbackBuilder, FileState, Fsync};
+use futures_util::FutureExt;
+use larder_core::{Backend, BackendExt, ErrorKind, Expected, Key, SetOptions};
+use larder_fallback::{BreakerState, Deferred, FallbackBackend, FallbackBuilder, FileState, Fsync};
 use larder_memory::MemoryBackend;
 use larder_testing::{Fault, FaultyBackend, ManualClock, Operation};
 
@@ -52,7 +53,7 @@ impl Machine {
 
     async fn put(&self, names: &[&str]) {
         for name in names {
-            self.store.set(&key(name), "old".into(), larder_core::SetOptions::new()).await.expect("memory");
+            self.store.set(&key(name), "old".into(), SetOptions::new()).await.expect("memory");
         }
     }
 
@@ -249,4 +250,134 @@ fn a_backend_without_a_file_says_so() {
     let fallback = FallbackBackend::builder(Arc::<FaultyBackend>::clone(&machine.primary), memory(&machine.clock));
     assert_eq!(fallback.build().unwrap().stats().file, FileState::None);
     assert!(machine.primary.as_scan().is_some());
+}
+
+#[tokio::test]
+async fn the_longest_interval_there_is_writes_all_the_same() {
+    let machine = Machine::new();
+    let never = Fsync::Interval(Duration::MAX);
+    let first = Arc::new(machine.builder(&machine.path()).journal_file(machine.path(), never).build().unwrap());
+    first.force_open();
+    for name in ["a", "b"] {
+        let fallback = Arc::clone(&first);
+        let removal = tokio::spawn(async move { fallback.delete(&key(name)).await });
+        while !removal.is_finished() {
+            machine.clock.advance_and_settle(MILLISECOND * 50).await;
+        }
+    }
+    drop(first);
+    let second = machine.start();
+    assert_eq!((second.stats().journal, second.stats().overflown), (2, false));
+}
+
+#[tokio::test]
+async fn what_a_torn_file_lacks_is_not_forgotten_when_more_is_written() {
+    let machine = Machine::new();
+    machine.put(&["a", "b", GENERATION]).await;
+    let first = machine.start();
+    first.force_open();
+    defer(&first, &["a", "b"]).await;
+    drop(first);
+    let whole = fs::read(machine.path()).unwrap();
+    fs::write(machine.path(), &whole[..whole.len() - 1]).unwrap();
+
+    machine.primary.set_for(Operation::DeleteMany, Fault::Hold);
+    let second = machine.start();
+    assert!(second.stats().overflown);
+    // As long as what was torn, so that the file can be read to its end again.
+    second.force_open();
+    defer(&second, &["c"]).await;
+    let third = machine.start_from_a_copy();
+    assert!(third.stats().overflown, "`b` was removed by the first process, and nobody else knows of it");
+}
+
+#[tokio::test]
+async fn a_removal_whose_caller_does_not_wait_for_the_file_is_carried_out_here() {
+    let machine = Machine::new();
+    let fallback = machine.start();
+    fallback.force_open();
+    let (atomic, token) = (fallback.as_atomic().unwrap(), Expected::prefix("token"));
+    for number in 0..1000 {
+        // What a load fills in is in the secondary without being in the journal.
+        let name = key(&number.to_string());
+        assert_eq!(atomic.get_or_set(&name, "token".into(), SECOND).await.unwrap(), None);
+        let filled = atomic.compare_and_set(&name, &token, "old".into(), SetOptions::new()).await.unwrap();
+        assert!(filled.is_stored());
+        if fallback.delete(&name).now_or_never().is_none() {
+            assert_eq!(fallback.get(&name).await.unwrap(), None);
+            return;
+        }
+    }
+    panic!("the disk was always quicker");
+}
+
+#[tokio::test]
+async fn a_conditional_removal_is_in_the_file_too_when_it_is_said_to_be_remembered() {
+    let machine = Machine::new();
+    let fallback = machine.start();
+    fallback.force_open();
+    let atomic = fallback.as_atomic().unwrap();
+    for number in 0..200 {
+        let name = key(&number.to_string());
+        let deferred = atomic.compare_and_delete(&name, &Expected::prefix("v")).await.unwrap_err();
+        assert!(Deferred::of(&deferred).is_some());
+        let bytes = fs::read(machine.path()).unwrap();
+        assert!(bytes.ends_with(name.as_str().as_bytes()), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_dropped_while_it_probes_leaves_its_file_to_the_next() {
+    let machine = Machine::new();
+    machine.primary.set_for(Operation::Ping, Fault::Hold);
+    let first = machine.start();
+    first.force_open();
+    defer(&first, &["a"]).await;
+    first.auto();
+    machine.primary.until_stuck(1).await;
+    drop(first);
+    let second = machine.start();
+    assert_eq!((second.stats().journal, second.stats().overflown), (1, false));
+}
+
+#[tokio::test]
+async fn a_process_that_starts_into_an_outage_uses_the_primary_as_soon_as_it_hears_of_it() {
+    let machine = Machine::new();
+    machine.put(&["a", GENERATION]).await;
+    let first = machine.start();
+    first.force_open();
+    defer(&first, &["a"]).await;
+
+    machine.primary.fail(ErrorKind::Unavailable);
+    let second = machine.start_from_a_copy();
+    machine.clock.settle().await;
+    assert!(!second.state().lets_calls_through(), "nothing may be read before the generation was removed");
+    for _ in 0..60 {
+        machine.clock.advance_and_settle(SECOND).await;
+    }
+    machine.primary.heal();
+    second.nudge();
+    machine.clock.settle().await;
+    let stats = second.stats();
+    assert_eq!((stats.state, stats.journal, stats.overflown), (BreakerState::Closed, 0, false));
+}
+
+#[tokio::test]
+async fn removals_of_an_earlier_process_go_out_as_soon_as_the_primary_is_heard_of() {
+    let machine = Machine::new();
+    machine.put(&["a"]).await;
+    let first = machine.start();
+    first.force_open();
+    defer(&first, &["a"]).await;
+    drop(first);
+
+    machine.primary.set_for(Operation::DeleteMany, Fault::Fail(ErrorKind::Unavailable));
+    let second = machine.start();
+    for _ in 0..60 {
+        machine.clock.advance_and_settle(SECOND).await;
+    }
+    machine.primary.heal();
+    second.nudge();
+    machine.clock.settle().await;
+    assert!(!machine.holds("a").await);
 }

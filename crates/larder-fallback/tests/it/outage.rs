@@ -8,7 +8,7 @@ use larder_core::{
     SetOptions, SetOutcome,
 };
 use larder_fallback::{BreakerState, Deferred, FallbackBackend};
-use larder_testing::{ManualClock, Operation};
+use larder_testing::{Fault, ManualClock, Operation};
 
 use crate::world::{MILLISECOND, SECOND, World, key, memory};
 
@@ -228,8 +228,8 @@ async fn a_batch_in_which_one_key_failed_is_no_fault() {
 #[tokio::test]
 async fn a_write_of_unknown_outcome_keeps_its_key_from_the_primary_until_it_was_removed() {
     let world = World::new();
-    world.primary.set_for(Operation::SetMany, larder_testing::Fault::LoseAnswer(ErrorKind::Timeout));
-    world.primary.set_for(Operation::DeleteMany, larder_testing::Fault::Fail(ErrorKind::Unavailable));
+    world.primary.set_for(Operation::SetMany, Fault::LoseAnswer(ErrorKind::Timeout));
+    world.primary.set_for(Operation::DeleteMany, Fault::Fail(ErrorKind::Unavailable));
     world.set("a", "v").await;
     assert_eq!(world.fallback.state(), BreakerState::Closed);
     assert_eq!(world.behind("a").await.as_deref(), Some(&b"v"[..]));
@@ -239,5 +239,40 @@ async fn a_write_of_unknown_outcome_keeps_its_key_from_the_primary_until_it_was_
     world.primary.heal();
     world.clock.advance_and_settle(SECOND * 10).await;
     assert_eq!(world.fallback.stats().journal, 0);
+    assert_eq!(world.get("a").await, None);
+}
+
+#[tokio::test]
+async fn an_add_that_was_not_sent_leaves_what_stands_there() {
+    let world = World::with(|builder| builder.max_calls(1));
+    world.put_behind("a", "first").await;
+    let add = SetOptions::new().only_if_absent();
+    world.fallback.force_open();
+    let refused = world.fallback.set(&key("a"), Bytes::from("second"), add).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    world.fallback.auto();
+    world.clock.settle().await;
+    assert_eq!(world.behind("a").await.as_deref(), Some(&b"first"[..]));
+
+    world.primary.set(Fault::Hold);
+    let fallback = Arc::clone(&world.fallback);
+    let read = tokio::spawn(async move { fallback.get(&key("b")).await });
+    world.primary.until_stuck(1).await;
+    let refused = world.fallback.set(&key("a"), Bytes::from("second"), add).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    world.primary.heal();
+    read.await.expect("it does not panic").expect("a miss");
+    world.clock.settle().await;
+    assert_eq!(world.behind("a").await.as_deref(), Some(&b"first"[..]));
+}
+
+#[tokio::test]
+async fn a_value_that_the_secondary_does_not_take_leaves_no_older_one_there() {
+    let world = World::new();
+    world.fallback.force_open();
+    world.set("a", "older").await;
+    let large = Bytes::from(vec![0; 9 << 20]);
+    let refused = world.fallback.set(&key("a"), large, SetOptions::new()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge);
     assert_eq!(world.get("a").await, None);
 }

@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{Backend, BackendExt, Bytes, ErrorKind, Expected, Pattern, SetOptions, SetOutcome};
-use larder_fallback::{Deferred, FallbackBackend};
-use larder_testing::{FaultyBackend, ManualClock, conformance::Power};
+use larder_fallback::{BreakerState, Deferred, FallbackBackend};
+use larder_testing::{Fault, FaultyBackend, ManualClock, Operation, conformance::Power};
 
 use crate::world::{SECOND, World, key, memory};
 
@@ -112,7 +112,7 @@ async fn a_listing_is_an_error_in_an_outage_and_hides_what_is_to_be_removed_afte
     assert_eq!(world.fallback.delete_pattern(&all).await.unwrap_err().kind(), ErrorKind::Unavailable);
     world.delete("a").await.expect_err("it is deferred");
     world.fallback.force_closed();
-    world.primary.set(larder_testing::Fault::None);
+    world.primary.set(Fault::None);
     let pages = scan.scan(&all, 10).try_collect::<Vec<_>>().await.unwrap();
     assert_eq!(pages.concat(), [key("b")]);
 }
@@ -124,4 +124,42 @@ fn the_powers_are_those_of_the_primary() {
     let fallback = FallbackBackend::builder(Arc::new(poor), memory(&clock)).timer(Arc::new(clock)).build().unwrap();
     assert!(fallback.as_counter().is_none() && fallback.as_scan().is_none() && fallback.as_bus().is_none());
     assert!(fallback.as_atomic().is_some() && fallback.as_lock().is_some() && fallback.as_inspect().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_is_read_only_costs_no_counter_and_no_lock() {
+    let world = World::new();
+    world.put_behind("n", "7").await;
+    world.put_behind("l", "of another process").await;
+    let (counter, lock) = (world.fallback.as_counter().unwrap(), world.fallback.as_lock().unwrap());
+    for operation in [Operation::Increment, Operation::Acquire, Operation::Extend, Operation::Release] {
+        world.primary.set_for(operation, Fault::Fail(ErrorKind::ReadOnly));
+        world.primary.set_for(Operation::DeleteMany, Fault::Fail(ErrorKind::ReadOnly));
+        let refused = match operation {
+            Operation::Increment => counter.increment(&key("n"), 1, None).await.map(drop),
+            Operation::Acquire => lock.acquire(&key("l"), "t", LIFE).await.map(drop),
+            Operation::Extend => lock.extend(&key("l"), "t", LIFE).await.map(drop),
+            _ => lock.release(&key("l"), "t").await.map(drop),
+        };
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnly);
+        // It answers PING, and is used again when it takes a removal.
+        world.clock.advance_and_settle(SECOND * 10).await;
+        assert_ne!(world.fallback.state(), BreakerState::Closed);
+        world.return_primary().await;
+    }
+    assert_eq!(world.behind("n").await.as_deref(), Some(&b"7"[..]));
+    assert_eq!(world.behind("l").await.as_deref(), Some(&b"of another process"[..]));
+}
+
+#[tokio::test]
+async fn a_listing_that_an_outage_falls_into_is_an_error_and_not_shorter() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.put_behind(name, "v").await;
+    }
+    let all = Pattern::prefix("");
+    let mut pages = world.fallback.as_scan().unwrap().scan(&all, 1);
+    assert_eq!(pages.try_next().await.unwrap().unwrap().len(), 1);
+    world.fallback.force_open();
+    assert_eq!(pages.try_next().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }

@@ -196,3 +196,52 @@ async fn the_last_entries_of_the_secondary_belong_to_this_fallback_alone() {
     world.return_primary().await;
     assert_eq!(world.secondary.entries(), 1);
 }
+
+#[tokio::test]
+async fn forced_open_ends_a_replay_that_is_under_way() {
+    let world = World::new();
+    world.lose_primary().await;
+    for number in 0..1000 {
+        world.delete(&number.to_string()).await.expect_err("it is deferred");
+    }
+    world.primary.heal();
+    world.primary.set_for(Operation::DeleteMany, Fault::Hold);
+    world.clock.advance_and_settle(MILLISECOND * 250).await;
+    world.primary.until_stuck(1).await;
+    world.fallback.force_open();
+    world.primary.reset_calls();
+    world.primary.heal();
+    world.clock.advance_and_settle(SECOND * 10).await;
+    assert_eq!((world.primary.calls(), world.fallback.state()), (0, BreakerState::ForcedOpen));
+    world.fallback.auto();
+    world.clock.settle().await;
+    let stats = world.fallback.stats();
+    assert_eq!((stats.state, stats.journal), (BreakerState::Closed, 0));
+}
+
+#[test]
+fn a_recovery_whose_runtime_stands_still_goes_on_in_another() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    for stuck in [Fault::None, Fault::Hang] {
+        let world = World::new();
+        let first = runtime();
+        first.block_on(async {
+            world.lose_primary().await;
+            world.primary.set_for(Operation::Ping, stuck);
+            world.clock.advance_and_settle(MILLISECOND * 100).await;
+            if stuck == Fault::Hang {
+                world.clock.advance_and_settle(MILLISECOND * 150).await;
+                assert_eq!(world.fallback.state(), BreakerState::HalfOpen);
+            }
+        });
+        // It is there, and nobody drives it.
+        runtime().block_on(async {
+            world.primary.heal();
+            world.clock.advance(SECOND * 5);
+            world.get("a").await;
+            world.clock.settle().await;
+            assert_eq!(world.fallback.state(), BreakerState::Closed);
+        });
+        drop(first);
+    }
+}

@@ -59,6 +59,8 @@ impl Engine {
     async fn compare_versions(&self) -> Option<u64> {
         let remote = self.remote.as_ref()?;
         let asked = remote.asked();
+        // A marker whose removal is only remembered still stands there, and must not be taken for valid.
+        let learns = self.fallback.as_ref().is_none_or(|fallback| fallback.is_calm());
         let all = Tag::everything();
         let mut known = asked.period().map_or_else(Vec::new, |period| self.tags.oldest(COMPARED, period));
         let generation = known.iter().position(|(tag, _)| *tag == all).map(|at| known.swap_remove(at).1);
@@ -72,7 +74,7 @@ impl Engine {
         let now = versions.next()?.ok()?;
         if generation.is_some() && now != generation && self.known_version(&all) == generation {
             self.distrust("the namespace has another generation than was known", true);
-        } else if now.is_some() {
+        } else if now.is_some() && learns {
             self.tags.learn(&all, now, asked);
         }
         for ((tag, known), version) in known.into_iter().zip(versions) {
@@ -81,8 +83,8 @@ impl Engine {
                 Ok(version) if version != Some(known) && self.known_version(&tag) == Some(known) => {
                     self.apply_keys(&[tag.marker(&self.prefix)]);
                 }
-                Ok(version) => self.tags.learn(&tag, version, asked),
-                Err(_) => {}
+                Ok(version) if learns => self.tags.learn(&tag, version, asked),
+                _ => {}
             }
         }
         now

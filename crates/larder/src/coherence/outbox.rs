@@ -101,8 +101,8 @@ impl Drop for Sender {
 }
 
 impl Engine {
-    /// Tells the other processes of keys that were written, and returns when that was tried. It goes on if the future is
-    /// dropped. If a message cannot be sent, its number stays missing, and the others distrust the bus.
+    /// Tells the other processes of keys that were written, and returns when that was tried, or at once while the remote tier
+    /// is away. It goes on if the future is dropped. If a message cannot be sent, its number stays missing, and the others distrust the bus.
     pub(crate) async fn announce(&self, keys: &[Key]) {
         let Some(engine) = self.coherence.speaker().filter(|_| !keys.is_empty()) else { return };
         let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
@@ -113,6 +113,9 @@ impl Engine {
                 Some(_) => engine.spawn(sender.send_all()),
                 None => sender.send_all().await,
             }
+        }
+        if self.is_away() {
+            return;
         }
         // It is not said how it went; an error is the sign that it was tried.
         drop(told.await);

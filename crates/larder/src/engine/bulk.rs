@@ -180,8 +180,14 @@ impl Engine {
             };
         };
         let limit = self.root.strategy.remote_deadline;
-        let found = self.within(limit, async { remote.backend.get_with_ttl(key).await }).await?;
-        let Some(found) = found else { return Ok(self.near_ttl(key)) };
+        let found = self.within(limit, remote.get_or_fault(key, GetOptions::new().with_ttl())).await?;
+        let Some(found) = found else {
+            return match self.near_ttl(key) {
+                // The fallback does not know what the remote tier has.
+                None if self.is_away() => Err(self.away("ttl").with_key(key)),
+                left => Ok(left),
+            };
+        };
         // A fill token is no value: nobody has stored one yet. Nor is what was invalidated. What stands near alone is one.
         let is_value = match Header::decode(&found.value) {
             Ok((header, _)) => header.kind == Kind::Value && self.within(limit, remote.holds(&found.value)).await?,

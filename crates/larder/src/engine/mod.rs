@@ -23,7 +23,7 @@ use std::{
 };
 
 use larder_core::{Backend, Clock, Error, ErrorKind, Key, Result, Tick, Timer};
-use larder_fallback::{BreakerState, FallbackBackend};
+use larder_fallback::FallbackBackend;
 use larder_flight::Flights;
 use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier};
 use larder_strategy::Strategy;
@@ -215,7 +215,7 @@ impl Engine {
             while states.changed().await.is_ok() {
                 let state = *states.borrow_and_update();
                 let Some(engine) = engine.upgrade() else { return };
-                if state == BreakerState::Closed {
+                if state.lets_calls_through() {
                     engine.coherence.next_period();
                     engine.forget_where(|_| true);
                 }

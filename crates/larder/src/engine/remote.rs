@@ -131,12 +131,12 @@ impl Remote {
         let unknown = self.unknown(self.marked(region, tags), asked);
         let all: Cow<'_, [Key]> =
             if unknown.is_empty() { Cow::Borrowed(keys) } else { Cow::Owned([keys, &self.markers(&unknown)].concat()) };
-        let mut found: Each<Option<Found>> = if tells {
-            self.fallback.get_many_or_fault(&all, GetOptions::new()).await
-        } else {
-            self.backend.get_many(&all, GetOptions::new()).await
-        };
+        let mut found: Each<Option<Found>> = self.fallback.get_many_or_fault(&all, GetOptions::new()).await;
         let versions = found.split_off(keys.len().min(found.len()));
+        if !tells && found.iter().any(Result::is_err) {
+            region.counters.count(Event::RemoteFault);
+            found.iter_mut().filter(|found| found.is_err()).for_each(|found| *found = Ok(None));
+        }
         let mut seen = Seen::default();
         let mut learnt = Vec::with_capacity(unknown.len());
         for (tag, answer) in unknown.iter().zip(versions) {
@@ -150,6 +150,12 @@ impl Remote {
         self.learn(&learnt, asked);
         let found = found.into_iter().map(|found| found.map(|found| found.map(|found| found.value))).collect();
         self.judge_all(keys, found, region, ops, (asked.at(), seen)).await
+    }
+
+    /// What stands under a key; a read that failed is an error.
+    pub(crate) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
+        let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options).await.pop();
+        Ok(found.transpose()?.flatten())
     }
 
     /// Judges what stands under keys.
@@ -210,7 +216,9 @@ impl Remote {
             return Ok(Stored::Dead(token));
         }
         let now = self.server_now(key);
-        let stale_for = header.stale_until.remaining(now).min(life);
+        let left = header.stale_until.remaining(now).min(life);
+        let age = if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(left) };
+        let stale_for = left.min(self.left_of_outage(region, age));
         if stale_for.is_zero() {
             return Ok(Stored::Dead(token));
         }
@@ -229,16 +237,25 @@ impl Remote {
         Ok(Stored::Entry(Box::new(RemoteEntry {
             value,
             asked_at,
-            fresh_for: header.fresh_until.remaining(now).min(life),
+            fresh_for: header.fresh_until.remaining(now).min(stale_for),
             stale_for,
             ttl: life.saturating_sub(header.stale_until.remaining(header.fresh_until)),
             cost: Duration::from_micros(header.load_cost_us.into()),
             stale_by: now.remaining(header.fresh_until),
-            age: if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(stale_for) },
+            age,
             bytes: bytes.len(),
             token,
             tags: header.tags.iter().filter(|tag| !tag.tag.is_own()).map(|tag| tag.tag.clone()).collect(),
         })))
+    }
+
+    /// How long an entry of this age may still be served: while the remote tier is away it was stored in its stead, and nobody
+    /// hears whether others have invalidated it.
+    fn left_of_outage(&self, region: &RegionState, age: Duration) -> Duration {
+        if self.fallback.state().lets_calls_through() {
+            return Duration::MAX;
+        }
+        region.strategy.outage_ttl.saturating_sub(age)
     }
 
     /// Counts what cannot be used, removes it if it is certainly broken, and leaves it alone otherwise.

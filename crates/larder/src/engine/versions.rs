@@ -129,7 +129,8 @@ impl Remote {
             return;
         }
         let asked = self.asked();
-        let answers = self.backend.get_many(&self.markers(tags), GetOptions::new()).await;
+        // A marker that could not be read is not one that is gone.
+        let answers = self.fallback.get_many_or_fault(&self.markers(tags), GetOptions::new()).await;
         let mut learnt = Vec::with_capacity(tags.len());
         for (tag, answer) in tags.iter().zip(answers) {
             match answer {

@@ -11,7 +11,8 @@ use std::{
 
 use larder_codec::AnyCodec;
 use larder_core::{
-    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, Key, Result, SetOptions, SetOutcome, Tag, Tick, Ttl,
+    BackendExt, Condition, Error, ErrorKind, Expected, Expiry, GetOptions, Key, Result, SetOptions, SetOutcome, Tag,
+    Tick, Ttl,
     envelope::{self, Header, Kind},
 };
 use larder_flight::Ticket;
@@ -71,7 +72,16 @@ impl Engine {
     }
 
     async fn write_through(&self, remote: &Remote, region: &RegionState, write: Write) -> Result<SetOutcome> {
-        let plan = self.write_plan(region, &write, Some(remote)).await?;
+        let plan = match self.write_plan(region, &write, Some(remote)).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.forget(&write.key);
+                if write.condition == Condition::Always {
+                    self.not_written(region, std::slice::from_ref(&write.key)).await;
+                }
+                return Err(error);
+            }
+        };
         let encoded = encode(region, &write)?;
         let bytes = encoded.payload.bytes.len();
         let (began, from) = (self.tags.epoch(), self.timer.now());
@@ -191,7 +201,11 @@ impl Engine {
         match (write.ttl, remote) {
             // Not the backend's answer: a fill token's time is nobody's.
             (Some(Ttl::Keep), Some(_)) => {
-                let left = self.ttl(&write.key).await?;
+                let left = match self.ttl(&write.key).await {
+                    // In an outage nothing lives for longer than its TTL in any case.
+                    Err(_) if self.is_away() => None,
+                    left => left?,
+                };
                 Ok(keep(left.and_then(larder_core::Remaining::duration)))
             }
             (other, _) => Ok(plan_for(region, other)),
@@ -229,6 +243,10 @@ impl Engine {
     /// Changes how long a key lives; answers whether it was there.
     pub(crate) async fn expire(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
         let Some(remote) = self.remote_of(region) else { return self.expire_local(region, key, ttl).await };
+        if matches!(ttl, Ttl::For(duration) if duration.is_zero()) {
+            // A removal, which the journal takes if the remote tier does not.
+            return Ok(self.delete(region, std::slice::from_ref(key)).await? > 0);
+        }
         // The near copy has the old deadlines; the next read fetches the new ones.
         let again = SecondFence::new(|| self.forget_all([key]));
         let deadline = region.strategy.remote_deadline;
@@ -247,7 +265,10 @@ impl Engine {
             Ttl::For(duration) if larder_core::ttl_millis(duration).is_some() => Expiry::After(duration),
             _ => Expiry::Never,
         };
-        let Some(bytes) = remote.backend.get(key).await? else { return Ok(false) };
+        let Some(bytes) = remote.get_or_fault(key, GetOptions::new()).await?.map(|found| found.value) else {
+            // The fallback does not know what the remote tier has.
+            return if self.is_away() { Err(self.away("expire").with_key(key)) } else { Ok(false) };
+        };
         let Ok((header, _)) = Header::decode(&bytes) else { return remote.backend.expire(key, expiry).await };
         if header.kind != Kind::Value || !remote.holds(&bytes).await? {
             return Ok(false);
@@ -255,11 +276,6 @@ impl Engine {
         let Expiry::After(duration) = expiry else {
             return self.patch(remote, key, &header, bytes.to_vec(), None).await;
         };
-        if duration.is_zero() {
-            let atomic =
-                remote.backend.as_atomic().ok_or_else(|| Error::unsupported("expire", remote.backend.name()))?;
-            return atomic.compare_and_delete(key, &Expected::prefix(header.token().to_vec())).await;
-        }
         self.patch(remote, key, &header, bytes.to_vec(), Some(duration)).await
     }
 
@@ -271,8 +287,15 @@ impl Engine {
         mut bytes: Vec<u8>,
         life: Option<Duration>,
     ) -> Result<bool> {
-        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| remote.server_now(key) + life);
-        let ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
+        let now = remote.server_now(key);
+        let until = life.map_or(larder_core::UnixMillis::FOREVER, |life| now + life);
+        let mut ttl_ms = life.and_then(larder_core::ttl_millis).unwrap_or(u64::MAX);
+        if self.is_away() && header.ttl_ms != u64::MAX {
+            // A new life makes it no younger: the outage TTL counts from when it was stored.
+            let left = header.stale_until.remaining(now);
+            let age = header.ttl_ms.saturating_sub(larder_core::ttl_millis(left).unwrap_or(u64::MAX));
+            ttl_ms = ttl_ms.saturating_add(age);
+        }
         if let Err(reason) = envelope::patch_deadlines(&mut bytes, until, until, ttl_ms) {
             return Err(Error::new(ErrorKind::Decode, "expire", reason.as_str()).with_key(key));
         }

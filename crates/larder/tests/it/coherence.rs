@@ -750,3 +750,36 @@ async fn of_the_messages_of_one_removal_each_is_missed_that_gets_lost() {
     assert!(!two.holds().await, "the old value stays near, and the link is trusted");
     assert_eq!(two.cache.get::<_, u32>("k").await, None);
 }
+
+#[tokio::test]
+async fn a_heartbeat_does_not_bring_a_generation_back_whose_removal_is_remembered() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, _two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::RemoveAndPublish, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(one.cache.invalidate().everything().await.unwrap().status, Status::Deferred);
+    for _ in 0..3 {
+        clock.advance_and_settle(SECOND).await;
+    }
+    assert!(one.cache.fallback().unwrap().state().lets_calls_through() && one.is_trusting().await);
+    assert_eq!(one.load(2, &["a", "b", "c"]).await, (2, Source::Loaded));
+}
+
+#[tokio::test]
+async fn what_is_said_when_a_journal_is_replayed_does_not_stand_for_a_message_that_was_lost() {
+    let clock = ManualClock::new();
+    let shared = model(&clock);
+    let (one, two) = pair(&clock, &shared).await;
+    one.backend.set_for(Operation::RemoveAndPublish, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(one.cache.invalidate().key("other").await.unwrap().status, Status::Deferred);
+    // The last message before the replay.
+    one.backend.set_for(Operation::Publish, Fault::Fail(ErrorKind::Timeout));
+    assert!(one.cache.set("k", 5_u32).await);
+    assert!(two.holds().await);
+    one.backend.heal();
+    for _ in 0..10 {
+        clock.advance_and_settle(SECOND).await;
+    }
+    assert_eq!(one.cache.fallback().unwrap().stats().journal, 0);
+    assert_eq!(two.load(9, &["a", "b", "c"]).await, (5, Source::Remote));
+}

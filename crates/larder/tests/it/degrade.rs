@@ -1,8 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Source, Status};
-use larder_core::BackendExt;
-use larder_testing::{Fault, FaultyBackend, Operation};
+use async_trait::async_trait;
+use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Region, Source, Status};
+use larder_core::{Atomic, Backend, BackendExt, Each, Expiry, Found, GetOptions, Key, Remaining, SetItem, SetOutcome};
+use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 
 use crate::{process, store};
 
@@ -169,7 +170,7 @@ async fn a_journal_that_overflows_invalidates_the_namespace_and_says_so() {
     let clock = ManualClock::new();
     let shared = store(&clock);
     let backend = Arc::new(FaultyBackend::new(shared.clone()));
-    let generation = larder::Key::new("t:%generation");
+    let generation = Key::new("t:%generation");
     let marker = generation.clone();
     let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
     let builder = builder.fallback(move |fallback| fallback.journal_keys(2).generation(marker.clone()));
@@ -295,4 +296,322 @@ async fn a_write_in_an_outage_is_kept_here_and_told_to_who_asks_for_faults() {
     backend.heal();
     clock.advance_and_settle(SECOND * 60).await;
     assert!(cache.try_set("k", 9_u32).await.unwrap().is_stored());
+}
+
+/// Lets the breaker open.
+async fn lose(cache: &Cache, backend: &FaultyBackend) {
+    backend.fail(ErrorKind::Unavailable);
+    for n in 0..3 {
+        load(cache, &format!("lost{n}"), n).await;
+    }
+    assert!(!cache.fallback().unwrap().state().lets_calls_through());
+}
+
+#[tokio::test]
+async fn an_outage_keeps_what_a_region_has_for_the_regions_own_time() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let sessions: Region<str, u32> = cache.region("session").strategy(larder::strategy::session()).build().unwrap();
+    let read = async |value: u32| *sessions.get_or_load("s", move || async move { Ok::<_, ()>(value) }).await.unwrap();
+    lose(&cache, &backend).await;
+    assert_eq!(read(1).await, 1);
+    clock.settle().await;
+    clock.advance_and_settle(SECOND * 9).await;
+    assert_eq!(read(2).await, 1);
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(read(3).await, 3, "a logout elsewhere could not be heard of");
+}
+
+#[tokio::test]
+async fn what_comes_from_the_fallback_is_not_kept_near_beyond_the_outage_ttl() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    lose(&cache, &backend).await;
+    assert!(cache.set("k", 1_u32).ttl(SECOND * 3600).skip_near().await);
+    clock.advance_and_settle(SECOND * 50).await;
+    assert_eq!(cache.get::<_, u32>("k").await.as_deref(), Some(&1));
+    clock.advance_and_settle(SECOND * 11).await;
+    assert_eq!(cache.get::<_, u32>("k").await, None);
+}
+
+#[tokio::test]
+async fn a_longer_life_that_is_asked_for_in_an_outage_does_not_outlast_the_outage_ttl() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let sessions: Region<str, u32> = cache.region("session").strategy(larder::strategy::session()).build().unwrap();
+    lose(&cache, &backend).await;
+    assert!(sessions.set("s", 1).await);
+    clock.advance_and_settle(SECOND * 8).await;
+    assert!(sessions.expire("s", SECOND * 1800).await.unwrap());
+    assert!(sessions.get("s").await.is_some());
+    clock.advance_and_settle(SECOND * 3).await;
+    assert_eq!(sessions.get("s").await, None);
+}
+
+#[tokio::test]
+async fn a_probe_whose_read_fails_is_degraded_and_not_unhealthy() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    let health = cache.health().probe().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("timeout")));
+    assert!(health.is_ready());
+}
+
+#[tokio::test]
+async fn a_probe_that_the_breaker_opens_under_is_degraded_and_not_unhealthy() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Hold);
+    let prober = cache.clone();
+    let probe = tokio::spawn(async move { prober.health().probe().await });
+    backend.until_stuck(1).await;
+    cache.fallback().unwrap().force_open();
+    backend.set_for(Operation::SetMany, Fault::None);
+    let health = probe.await.unwrap();
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("forced_open")));
+}
+
+#[tokio::test]
+async fn a_probe_of_a_remote_tier_without_memory_says_that_it_has_none() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Fail(ErrorKind::OutOfMemory));
+    let health = cache.health().probe().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("out_of_memory")));
+}
+
+#[tokio::test]
+async fn a_probe_takes_no_longer_than_the_deadline_of_a_read() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    backend.set_for(Operation::SetMany, Fault::Hold);
+    backend.set_for(Operation::GetMany, Fault::Hold);
+    let prober = cache.clone();
+    let probe = tokio::spawn(async move { prober.health().probe().await });
+    backend.until_stuck(1).await;
+    clock.advance_and_settle(Duration::from_millis(30)).await;
+    backend.set_for(Operation::SetMany, Fault::None);
+    clock.settle().await;
+    backend.until_stuck(1).await;
+    clock.advance_and_settle(Duration::from_millis(20)).await;
+    assert!(probe.is_finished());
+    assert_eq!(probe.await.unwrap().status, HealthStatus::Degraded);
+}
+
+#[tokio::test]
+async fn a_removal_that_has_not_been_carried_out_is_no_good_health() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::DeleteMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.invalidate().key("k").await.unwrap().status, Status::Deferred);
+    clock.advance_and_settle(SECOND).await;
+    let health = cache.health().await;
+    assert_eq!((health.status, health.reason.as_deref()), (HealthStatus::Degraded, Some("journal")));
+    let remote = health.remote.unwrap();
+    assert_eq!((remote.breaker.as_str(), remote.journal), ("closed", 1));
+    backend.heal();
+    clock.advance_and_settle(SECOND * 10).await;
+    assert_eq!(cache.health().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn what_an_outage_left_near_goes_too_when_the_breaker_is_closed_by_hand() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, _backend) = faulty(&clock, &shared).await;
+    let other = process(&clock, &shared).await;
+    cache.fallback().unwrap().force_open();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    assert!(other.set("k", 2_u32).await);
+    cache.fallback().unwrap().force_closed();
+    clock.settle().await;
+    assert_eq!(load(&cache, "k", 3).await, (2, Source::Remote));
+}
+
+#[tokio::test]
+async fn a_process_that_starts_into_an_outage_with_a_journal_that_lacks_something_keeps_what_it_loads() {
+    let clock = ManualClock::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    // Of a process that died in the outage before a removal had reached the disk.
+    std::fs::write(&path, "larder journal1o").unwrap();
+    let backend = Arc::new(FaultyBackend::new(store(&clock)));
+    backend.fail(ErrorKind::Unavailable);
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
+    let builder = builder.fallback(move |fallback| fallback.journal_file(path.clone(), larder::Fsync::Always));
+    let cache = builder.build().await.unwrap();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    clock.advance_and_settle(SECOND * 30).await;
+    assert_eq!(load(&cache, "k", 2).await, (1, Source::Near));
+    backend.heal();
+    clock.advance_and_settle(SECOND * 2).await;
+    assert_eq!(load(&cache, "k", 3).await, (3, Source::Loaded));
+}
+
+#[tokio::test]
+async fn the_longest_deadline_there_is_does_not_panic() {
+    let clock = ManualClock::new();
+    let patient = larder::Strategy::default().remote_deadline(Duration::MAX);
+    let builder = Cache::builder().timer(Arc::new(clock.clone())).backend(store(&clock)).strategy(patient);
+    let cache = builder.build().await.unwrap();
+    assert_eq!(load(&cache, "k", 1).await, (1, Source::Loaded));
+    clock.settle().await;
+    assert_eq!(cache.health().probe().await.status, HealthStatus::Healthy);
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_less_than_a_command_may_take_find_an_outage_out_too() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    let brief = larder::Strategy::default().remote_deadline(Duration::from_millis(10));
+    let region: Region<str, u32> = cache.region("brief").strategy(brief).build().unwrap();
+    backend.hang();
+    for n in 0..40 {
+        let region = region.clone();
+        let read = tokio::spawn(async move { region.get(&format!("k{n}")).await });
+        clock.advance_and_settle(Duration::from_millis(10)).await;
+        assert_eq!(read.await.unwrap(), None);
+    }
+    assert!(!cache.fallback().unwrap().state().lets_calls_through());
+}
+
+#[tokio::test]
+async fn a_write_in_an_outage_waits_for_nobody() {
+    let clock = ManualClock::new();
+    let shared = ModelBackend::new(Arc::new(clock.clone()));
+    let backend = Arc::new(FaultyBackend::new(Arc::new(shared)));
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend.clone());
+    let cache = builder.build().await.unwrap();
+    clock.settle().await;
+    assert!(cache.health().await.remote.unwrap().bus_trusted);
+    backend.hang();
+    cache.fallback().unwrap().force_open();
+    let writer = cache.clone();
+    let write = tokio::spawn(async move { writer.set("k", 1_u32).await });
+    clock.settle().await;
+    assert!(write.is_finished(), "the message about it is nothing to wait for");
+    assert!(write.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_life_of_zero_removes_a_key_also_when_the_remote_tier_cannot_be_read() {
+    for away in [true, false] {
+        let clock = ManualClock::new();
+        let (cache, backend) = faulty(&clock, &store(&clock)).await;
+        assert!(cache.set("k", 1_u32).await);
+        if away {
+            lose(&cache, &backend).await;
+        } else {
+            backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+        }
+        cache.expire("k", Duration::ZERO).await.unwrap();
+        backend.heal();
+        clock.advance_and_settle(SECOND * 10).await;
+        assert_eq!(cache.get::<_, u32>("k").await, None, "away: {away}");
+    }
+}
+
+#[tokio::test]
+async fn whether_a_key_can_be_given_another_life_is_not_made_up() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.expire("k", SECOND).await.unwrap_err().kind(), ErrorKind::Timeout);
+    lose(&cache, &backend).await;
+    assert_eq!(cache.expire("k", SECOND).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    // What the fallback has can be changed there.
+    assert!(cache.set("k", 1_u32).await);
+    assert!(cache.expire("k", SECOND).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_life_is_not_made_up_when_it_cannot_be_read() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let (cache, backend) = faulty(&clock, &shared).await;
+    assert!(cache.set("k", 1_u32).ttl(SECOND * 60).skip_near().await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.try_ttl("k").await.unwrap_err().kind(), ErrorKind::Timeout);
+    // A life that is to be kept and cannot be read is not an endless one.
+    assert!(cache.try_set("k", 2_u32).keep_ttl().await.is_err());
+    backend.heal();
+    clock.settle().await;
+    assert_eq!(cache.get::<_, u32>("k").await, None, "what was to be replaced is gone");
+    lose(&cache, &backend).await;
+    assert_eq!(cache.try_exists("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(cache.set("k", 3_u32).keep_ttl().await);
+    assert!(cache.try_exists("k").await.unwrap());
+}
+
+/// A store of which one key cannot be read, as when one node of a cluster is away.
+#[derive(Debug)]
+struct OneBadKey {
+    inner: Arc<larder_memory::MemoryBackend>,
+    bad: Key,
+}
+
+#[async_trait]
+impl Backend for OneBadKey {
+    fn name(&self) -> &str {
+        "one bad key"
+    }
+
+    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        let bad = || Err(larder_core::Error::new(ErrorKind::Unavailable, "get_many", "this node is away"));
+        let found = self.inner.get_many(keys, options).await;
+        keys.iter().zip(found).map(|(key, found)| if *key == self.bad { bad() } else { found }).collect()
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
+        self.inner.set_many(items).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        self.inner.delete_many(keys).await
+    }
+
+    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
+        self.inner.ttl_many(keys).await
+    }
+
+    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
+        self.inner.expire_many(keys, expiry).await
+    }
+
+    async fn ping(&self) -> larder_core::Result<()> {
+        self.inner.ping().await
+    }
+
+    fn as_atomic(&self) -> Option<&dyn Atomic> {
+        self.inner.as_atomic()
+    }
+}
+
+#[tokio::test]
+async fn a_marker_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {
+    let clock = ManualClock::new();
+    let shared = store(&clock);
+    let one = process(&clock, &shared).await;
+    let first = one.get_or_load("k", || async { Ok::<_, ()>(1_u32) }).tag("a");
+    assert_eq!(*first.await.unwrap(), 1);
+    clock.settle().await;
+    let backend = Arc::new(OneBadKey { inner: shared.clone(), bad: Key::from_canonical("t:%tag:a") });
+    let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).backend(backend);
+    let cut_off = builder.build().await.unwrap();
+    assert_eq!(load(&cut_off, "k", 2).await, (2, Source::Loaded));
+    clock.settle().await;
+    let two = process(&clock, &shared).await;
+    assert_eq!(load(&two, "k", 3).await, (1, Source::Remote), "nobody has invalidated it");
+}
+
+#[tokio::test]
+async fn an_explanation_that_cannot_be_had_is_an_error() {
+    let clock = ManualClock::new();
+    let (cache, backend) = faulty(&clock, &store(&clock)).await;
+    assert!(cache.set("k", 1_u32).await);
+    backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
+    assert_eq!(cache.explain("k").await.unwrap_err().kind(), ErrorKind::Timeout);
 }
