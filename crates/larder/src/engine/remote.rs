@@ -252,7 +252,7 @@ impl Remote {
     /// How long an entry of this age may still be served: while the remote tier is away it was stored in its stead, and nobody
     /// hears whether others have invalidated it.
     fn left_of_outage(&self, region: &RegionState, age: Duration) -> Duration {
-        if self.fallback.state().lets_calls_through() {
+        if self.fallback.is_calm() || self.fallback.state().lets_calls_through() {
             return Duration::MAX;
         }
         region.strategy.outage_ttl.saturating_sub(age)
