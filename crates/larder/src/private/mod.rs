@@ -5,7 +5,7 @@ mod lookup;
 mod miss;
 mod site;
 
-use std::{future::Future, panic, sync::Arc, time::Duration};
+use std::{panic, sync::Arc, time::Duration};
 
 pub use larder_core::{Key, KeyBuf, KeyPart, Pattern, Tag, ToKey};
 pub use larder_strategy::{Strategy, presets};
@@ -20,11 +20,7 @@ pub(crate) use self::{
     lookup::{Typed, count_hit, typed},
     site::Sites,
 };
-use crate::{
-    Cache,
-    engine::{Fault, FlightResult},
-    global,
-};
+use crate::engine::{Fault, FlightResult};
 pub use crate::{
     call::BatchOf,
     load_error::{ErrorSlot, LoadError, LoadFault, SharedError},
@@ -78,17 +74,17 @@ pub fn resume_panic(fault: &LoadFault) -> ! {
 #[cfg(feature = "macros")]
 pub fn run_test<F, Fut>(test: F) -> Fut::Output
 where
-    F: FnOnce(Cache, crate::ManualClock) -> Fut,
+    F: FnOnce(crate::Cache, crate::ManualClock) -> Fut,
     Fut: Future,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a single-threaded runtime needs nothing that could be missing");
     let clock = crate::ManualClock::new();
     runtime.block_on(async {
-        let cache = Cache::builder().timer(Arc::new(clock.clone())).build().await;
+        let cache = crate::Cache::builder().timer(Arc::new(clock.clone())).build().await;
         let cache = cache.expect("the settings of a test cache are valid");
         let test = test(cache.clone(), clock);
-        global::with_cache(cache, test).await
+        crate::global::with_cache(cache, test).await
     })
 }
 
