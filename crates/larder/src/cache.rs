@@ -84,14 +84,27 @@ impl Cache {
 
     /// The same cache below a prefix, a path such as `custom` or `api:binance`: `cache.prefix("custom").get("key")` reads
     /// `custom:key`. Keys, patterns, counters and statistics of the handle are those of the prefix; it is the
-    /// [region](Self::region) of that name without its types.
+    /// [region](Self::region) of that name without its types. Prefixes and regions of a handle lie below its own:
+    /// `cache.prefix("api").prefix("binance")` is `cache.prefix("api:binance")`.
     ///
     /// # Panics
     /// Never: a prefix has the policy of the cache, which is valid.
     #[must_use]
     pub fn prefix(&self, prefix: &str) -> Self {
-        let root = self.engine.region(prefix).expect("the policy of the cache was checked when it was built");
+        let name = self.name_below(prefix);
+        let root = self.engine.region(&name).expect("the policy of the cache was checked when it was built");
         Self { engine: Arc::clone(&self.engine), root }
+    }
+
+    /// The name of a region below this handle's prefix.
+    fn name_below(&self, name: &str) -> String {
+        if Arc::ptr_eq(&self.root, &self.engine.root) {
+            name.to_owned()
+        } else if name.is_empty() {
+            self.root.name.clone()
+        } else {
+            format!("{}:{name}", self.root.name)
+        }
     }
 
     /// The same cache without its remote tier: for values that only live in this process, and need no serde.
@@ -111,9 +124,9 @@ impl Cache {
         Set::new(self.place(), key, Arc::new(RawValue(bytes.into())), RawValue::ops())
     }
 
-    /// A typed view of the keys below a prefix.
+    /// A typed view of the keys below a prefix, that of this handle included.
     pub fn region<K: ToKey + ?Sized, V: Cacheable>(&self, name: &str) -> RegionBuilder<K, V> {
-        RegionBuilder::new(self, name)
+        RegionBuilder::new(self, &self.name_below(name))
     }
 
     /// Reads a value or loads it; `.await` gives `Result<Arc<V>, LoadError<E>>`. See [`Load`].

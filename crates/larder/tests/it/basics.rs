@@ -195,3 +195,17 @@ async fn an_explanation_says_what_a_read_would_do(cache: Cache, clock: ManualClo
     assert_eq!(cache.explain("other").await.unwrap().verdict, "a miss: it is in neither tier");
     assert_eq!(cache.stats().requests(), 0);
 }
+
+#[tokio::test]
+async fn prefixes_and_regions_of_a_handle_lie_below_its_own() {
+    let cache = Cache::in_memory();
+    let (outer, inner) = (cache.prefix("api"), cache.prefix("api").prefix("binance"));
+    assert!(inner.set("k", 1_u32).await);
+    assert_eq!(cache.get::<_, u32>("api:binance:k").await.as_deref(), Some(&1));
+    assert_eq!(outer.get::<_, u32>("binance:k").await.as_deref(), Some(&1));
+    assert_eq!(cache.get::<_, u32>("binance:k").await, None);
+    let region = outer.region::<str, u32>("binance").build().unwrap();
+    assert_eq!(region.get("k").await.as_deref(), Some(&1));
+    outer.clear().await.unwrap();
+    assert_eq!(inner.get::<_, u32>("k").await, None);
+}
