@@ -185,7 +185,10 @@ impl Place<'_> {
     /// record: a node of a cluster that serves nothing has none.
     async fn compare(&self, run: &str, standing: &mut Standing) -> Result<bool, ConnectError> {
         let Some((record, recorded)) = self.recorded().await? else { return Ok(false) };
-        if recorded.as_deref() == Some(run.as_bytes()) {
+        // Who was in office in between may not have come to the point of recording its run: then the record is still that of
+        // the time before.
+        let was_out_of_office = standing.run.as_deref() == Some(run) && standing.office != self.manager.office();
+        if recorded.as_deref() == Some(run.as_bytes()) && !was_out_of_office {
             return Ok(true);
         }
         // A namespace is guarded on each primary of a cluster from when a process first needs it: that nothing is recorded on
