@@ -35,25 +35,6 @@ pub(crate) enum Event {
     LoadMicros,
 }
 
-impl Event {
-    const ALL: [Self; EVENTS] = [
-        Self::NearHit,
-        Self::RemoteHit,
-        Self::StaleHit,
-        Self::Miss,
-        Self::Load,
-        Self::LoadError,
-        Self::Coalesced,
-        Self::Set,
-        Self::Delete,
-        Self::RemoteFault,
-        Self::Undecodable,
-        Self::Refused,
-        Self::WrongType,
-        Self::LoadMicros,
-    ];
-}
-
 /// Counters of one region or function.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -139,18 +120,18 @@ impl Counters {
         }
     }
 
-    fn sum(&self, event: Event) -> u64 {
-        let counts = self.shards.iter().map(|shard| shard.0[event as usize].load(Ordering::Relaxed));
+    fn sum(&self, event: usize) -> u64 {
+        let counts = self.shards.iter().map(|shard| shard.0[event].load(Ordering::Relaxed));
         counts.fold(0, u64::wrapping_add)
     }
 
     fn get(&self, event: Event) -> u64 {
-        self.sum(event).wrapping_sub(self.cleared[event as usize].load(Ordering::Relaxed))
+        self.sum(event as usize).wrapping_sub(self.cleared[event as usize].load(Ordering::Relaxed))
     }
 
     pub(crate) fn clear(&self) {
-        for event in Event::ALL {
-            self.cleared[event as usize].store(self.sum(event), Ordering::Relaxed);
+        for (event, cleared) in self.cleared.iter().enumerate() {
+            cleared.store(self.sum(event), Ordering::Relaxed);
         }
     }
 

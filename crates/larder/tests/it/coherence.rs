@@ -6,8 +6,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use larder::{Cache, ErrorKind, ManualClock, Region, Source, Status, Strategy, strategy::FailSafe};
 use larder_core::{
-    Announcement, Atomic, Backend, BackendExt, BusSource, Bytes, Each, Expiry, Found, GetOptions, Guard, Key, Lineage,
-    Remaining, SetItem, SetOutcome, UnixMillis,
+    Announcement, Backend, BackendExt, BusSource, Bytes, Each, Found, GetOptions, Guard, Key, Lineage, UnixMillis,
 };
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 use parking_lot::Mutex;
@@ -550,38 +549,9 @@ impl Lineage for Served {
     }
 }
 
-#[async_trait]
-impl Backend for Served {
-    fn name(&self) -> &str {
-        "served"
-    }
-
+backend_over!(Served, "served", store, {
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         self.store.get_many(keys, options).await
-    }
-
-    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
-        self.store.set_many(items).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.store.delete_many(keys).await
-    }
-
-    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        self.store.ttl_many(keys).await
-    }
-
-    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
-        self.store.expire_many(keys, expiry).await
-    }
-
-    async fn ping(&self) -> larder_core::Result<()> {
-        self.store.ping().await
-    }
-
-    fn as_atomic(&self) -> Option<&dyn Atomic> {
-        self.store.as_atomic()
     }
 
     fn as_bus(&self) -> Option<&dyn BusSource> {
@@ -591,7 +561,7 @@ impl Backend for Served {
     fn as_lineage(&self) -> Option<&dyn Lineage> {
         Some(self)
     }
-}
+});
 
 async fn served(clock: &ManualClock, store: &Served) -> Cache {
     let builder = Cache::builder().namespace("t").timer(Arc::new(clock.clone())).strategy(lasting());
@@ -685,44 +655,15 @@ impl BusSource for Scattered {
     }
 }
 
-#[async_trait]
-impl Backend for Scattered {
-    fn name(&self) -> &str {
-        "scattered"
-    }
-
+backend_over!(Scattered, "scattered", store, {
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         self.store.get_many(keys, options).await
-    }
-
-    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
-        self.store.set_many(items).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.store.delete_many(keys).await
-    }
-
-    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        self.store.ttl_many(keys).await
-    }
-
-    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
-        self.store.expire_many(keys, expiry).await
-    }
-
-    async fn ping(&self) -> larder_core::Result<()> {
-        self.store.ping().await
-    }
-
-    fn as_atomic(&self) -> Option<&dyn Atomic> {
-        self.store.as_atomic()
     }
 
     fn as_bus(&self) -> Option<&dyn BusSource> {
         Some(self)
     }
-}
+});
 
 #[tokio::test]
 async fn of_the_messages_of_one_removal_each_is_missed_that_gets_lost() {

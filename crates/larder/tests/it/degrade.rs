@@ -1,8 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use larder::{Cache, ErrorKind, HealthStatus, ManualClock, Region, Source, Status};
-use larder_core::{Atomic, Backend, BackendExt, Each, Expiry, Found, GetOptions, Key, Remaining, SetItem, SetOutcome};
+use larder_core::{BackendExt, Each, Found, GetOptions, Key};
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 
 use crate::{process, store};
@@ -553,42 +552,13 @@ struct OneBadKey {
     bad: Key,
 }
 
-#[async_trait]
-impl Backend for OneBadKey {
-    fn name(&self) -> &str {
-        "one bad key"
-    }
-
+backend_over!(OneBadKey, "one bad key", inner, {
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         let bad = || Err(larder_core::Error::new(ErrorKind::Unavailable, "get_many", "this node is away"));
         let found = self.inner.get_many(keys, options).await;
         keys.iter().zip(found).map(|(key, found)| if *key == self.bad { bad() } else { found }).collect()
     }
-
-    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
-        self.inner.set_many(items).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.inner.delete_many(keys).await
-    }
-
-    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        self.inner.ttl_many(keys).await
-    }
-
-    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
-        self.inner.expire_many(keys, expiry).await
-    }
-
-    async fn ping(&self) -> larder_core::Result<()> {
-        self.inner.ping().await
-    }
-
-    fn as_atomic(&self) -> Option<&dyn Atomic> {
-        self.inner.as_atomic()
-    }
-}
+});
 
 #[tokio::test]
 async fn a_marker_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {

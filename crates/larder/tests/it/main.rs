@@ -2,6 +2,51 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share may fail a test as the tests do")]
 
+/// The methods of a [`Backend`](larder_core::Backend) that go on to the one in a field, beside those that a test has its own way with.
+macro_rules! backend_over {
+    ($type:ty, $name:literal, $inner:ident, { $($own:tt)* }) => {
+        #[async_trait::async_trait]
+        impl larder_core::Backend for $type {
+            fn name(&self) -> &str {
+                $name
+            }
+
+            async fn set_many(&self, items: &[larder_core::SetItem]) -> larder_core::Each<larder_core::SetOutcome> {
+                self.$inner.set_many(items).await
+            }
+
+            async fn delete_many(&self, keys: &[larder_core::Key]) -> larder_core::Each<bool> {
+                self.$inner.delete_many(keys).await
+            }
+
+            async fn ttl_many(
+                &self,
+                keys: &[larder_core::Key],
+            ) -> larder_core::Each<Option<larder_core::Remaining>> {
+                self.$inner.ttl_many(keys).await
+            }
+
+            async fn expire_many(
+                &self,
+                keys: &[larder_core::Key],
+                expiry: larder_core::Expiry,
+            ) -> larder_core::Each<bool> {
+                self.$inner.expire_many(keys, expiry).await
+            }
+
+            async fn ping(&self) -> larder_core::Result<()> {
+                self.$inner.ping().await
+            }
+
+            fn as_atomic(&self) -> Option<&dyn larder_core::Atomic> {
+                self.$inner.as_atomic()
+            }
+
+            $($own)*
+        }
+    };
+}
+
 mod acceptance;
 mod basics;
 mod batches;

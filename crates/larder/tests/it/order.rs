@@ -13,10 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use larder::{Cache, ErrorKind, Loaded, ManualClock, Status, Strategy};
-use larder_core::{
-    Announcement, Atomic, Backend, BusSource, Each, Error, Expiry, Found, GetOptions, Key, Remaining, SetItem,
-    SetOutcome,
-};
+use larder_core::{Announcement, Backend, BusSource, Each, Error, Found, GetOptions, Key};
 use larder_testing::{Fault, FaultyBackend, ModelBackend, Operation};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -85,44 +82,15 @@ impl BusSource for Scattered {
     }
 }
 
-#[async_trait]
-impl Backend for Scattered {
-    fn name(&self) -> &str {
-        "scattered"
-    }
-
+backend_over!(Scattered, "scattered", store, {
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         self.store.get_many(keys, options).await
-    }
-
-    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
-        self.store.set_many(items).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.store.delete_many(keys).await
-    }
-
-    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        self.store.ttl_many(keys).await
-    }
-
-    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
-        self.store.expire_many(keys, expiry).await
-    }
-
-    async fn ping(&self) -> larder_core::Result<()> {
-        self.store.ping().await
-    }
-
-    fn as_atomic(&self) -> Option<&dyn Atomic> {
-        self.store.as_atomic()
     }
 
     fn as_bus(&self) -> Option<&dyn BusSource> {
         Some(self)
     }
-}
+});
 
 /// A load in another process of what the source held before the invalidation, whose loader names its tag at the end.
 struct LateLoad {

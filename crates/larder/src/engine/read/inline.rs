@@ -6,14 +6,15 @@ use super::{Fault, FlightResult, Landed, Lead, LoadRequest, Loader, Waited, chai
 use crate::load_error::LoadFault;
 
 impl LoadRequest {
-    /// Joins or leads with a loader that borrows: the caller polls it, and if it is dropped the next follower leads.
+    /// Joins or leads with a loader that borrows: the caller polls it, and if it is dropped the next follower leads. No such
+    /// call forces a refresh.
     pub(crate) async fn load_inline(self, loader: Loader<'_>) -> FlightResult {
         let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
         let result = self.clone().join_inline(loader).await;
         self.or_at_hand(result, at_hand)
     }
 
-    async fn join_inline(mut self, loader: Loader<'_>) -> FlightResult {
+    async fn join_inline(self, loader: Loader<'_>) -> FlightResult {
         if Chain::current().contains(&self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
@@ -24,13 +25,7 @@ impl LoadRequest {
         let mut loader = Some(loader);
         let deadline = self.deadline();
         loop {
-            let joined = if self.options.force_refresh {
-                self.options.force_refresh = false;
-                Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
-            } else {
-                self.engine.flights.join(&self.key, self.id)
-            };
-            match joined {
+            match self.engine.flights.join(&self.key, self.id) {
                 Join::Lead(leader) => {
                     let (first, mut last) = (leader.follow(), None);
                     let loader = loader.take().expect("whoever leads returns below, so the loader is still there");
