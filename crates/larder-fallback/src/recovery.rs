@@ -227,12 +227,14 @@ impl Shared {
 
     /// Removes remembered keys from the primary. Those that it refuses stay remembered; an error says that it is away.
     async fn replay(self: &Arc<Self>, mut from: u64, to: u64) -> Result<()> {
-        if let Some(leading) = self.change(None, |gate| gate.journal.leading()) {
-            self.make_up_for(&[leading]).await?;
-        }
+        let mut leading = self.change(None, |gate| gate.journal.leading());
         loop {
             if self.state() == BreakerState::ForcedOpen {
                 return Err(away("replay"));
+            }
+            if let Some(leading) = leading.take() {
+                self.make_up_for(&[leading]).await?;
+                continue;
             }
             let batch = self.change(None, |gate| gate.journal.batch(from, to, BATCH));
             let Some((_, last)) = batch.last() else { return Ok(()) };

@@ -269,9 +269,8 @@ impl Cache {
     }
 
     async fn found(&self, key: &Key) -> Result<Option<Bytes>> {
-        let Some(fallback) = &self.engine.fallback else { return self.engine.store().get(key).await };
-        let found = fallback.get_many_or_fault(std::slice::from_ref(key), GetOptions::new()).await.pop();
-        Ok(found.transpose()?.flatten().map(|found| found.value))
+        let Some(remote) = &self.engine.remote else { return self.engine.store().get(key).await };
+        Ok(remote.get_or_fault(key, GetOptions::new()).await?.map(|found| found.value))
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
