@@ -4,6 +4,7 @@
 //! value, it takes up all of the bytes, no length reaches beyond them, and nothing is nested more than [`MAX_DEPTH`] deep.
 
 use larder_core::{Error, ErrorKind, Result};
+use smallvec::{SmallVec, smallvec};
 
 use crate::bounded::MAX_DEPTH;
 
@@ -13,7 +14,7 @@ pub(crate) fn check_msgpack(bytes: &[u8]) -> Result<()> {
 
 fn walk(bytes: &[u8]) -> std::result::Result<(), &'static str> {
     // How many values are still to come at each level; the first level holds the one value.
-    let mut open: Vec<u64> = vec![1];
+    let mut open: SmallVec<[u64; 16]> = smallvec![1];
     let mut at = 0;
     while let Some(remaining) = open.last_mut() {
         if *remaining == 0 {

@@ -7,12 +7,13 @@ use std::{
     fmt,
     future::Future,
     ops::{Add, Sub},
-    pin::{Pin, pin},
-    task::Poll,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::BoxFuture;
+use pin_project_lite::pin_project;
 
 /// A point of monotonic time, in nanoseconds since the clock's own origin. Adding saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -132,35 +133,58 @@ impl dyn Timer {
     /// Time in which this process did not get to look at answers is not held against the call: where the end of the limit is
     /// noticed late, by a quarter of it or more, the call has the limit once more, up to eight times. Else a process that is
     /// busy for a moment would take a store for dead that answers in no time.
-    pub async fn within<T>(&self, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
-        let mut call = pin!(call);
-        // What needs no waiting needs no timer either.
-        match futures_util::poll!(call.as_mut()) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => self.wait(self.now_precise(), limit, call).await,
-        }
+    pub fn within<F: Future>(&self, limit: Duration, call: F) -> Within<'_, F> {
+        Within { timer: self, limit, began: None, sleep: None, grants: GRANTS, call }
     }
 
     /// As `within`, for who knows when the call began. A beginning that lies some milliseconds too early, as by
     /// [`now`](Clock::now), makes it a little more patient.
-    pub async fn within_since<T>(&self, began: Tick, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
-        let mut call = pin!(call);
-        match futures_util::poll!(call.as_mut()) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => self.wait(began, limit, call).await,
+    pub fn within_since<F: Future>(&self, began: Tick, limit: Duration, call: F) -> Within<'_, F> {
+        Within { began: Some(began), ..self.within(limit, call) }
+    }
+}
+
+pin_project! {
+    /// The future of [`within`](trait.Timer.html#method.within): the call, and from when on it has to be waited for a timer.
+    #[must_use = "futures do nothing until they are awaited"]
+    pub struct Within<'t, F> {
+        timer: &'t dyn Timer,
+        limit: Duration,
+        began: Option<Tick>,
+        // What needs no waiting needs no timer either.
+        sleep: Option<(Tick, BoxFuture<'static, ()>)>,
+        grants: u32,
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            if let Poll::Ready(answer) = this.call.as_mut().poll(context) {
+                return Poll::Ready(Some(answer));
+            }
+            let (deadline, sleep) = this.sleep.get_or_insert_with(|| {
+                let began = this.began.unwrap_or_else(|| this.timer.now_precise());
+                (began + *this.limit, this.timer.sleep(*this.limit))
+            });
+            ready!(sleep.as_mut().poll(context));
+            if *this.grants == 0 || this.timer.lateness(*deadline) < PUNCTUAL.max(*this.limit / 4) {
+                return Poll::Ready(None);
+            }
+            *this.grants -= 1;
+            (*deadline, *sleep) = (this.timer.now_precise() + *this.limit, this.timer.sleep(*this.limit));
         }
     }
+}
 
-    async fn wait<T>(&self, began: Tick, limit: Duration, mut call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let mut deadline = began + limit;
-        for _ in 0..=GRANTS {
-            match select(call.as_mut(), self.sleep(limit)).await {
-                Either::Left((answer, _)) => return Some(answer),
-                Either::Right(_) if self.lateness(deadline) < PUNCTUAL.max(limit / 4) => return None,
-                Either::Right(_) => deadline = self.now_precise() + limit,
-            }
-        }
-        None
+impl<F> fmt::Debug for Within<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Within").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decorator.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -117,10 +117,12 @@ impl FallbackBackend {
     }
 
     /// As [`get_many`](Backend::get_many), but a key for which the primary failed is an error, where that one takes it for
-    /// absent. While the primary is not asked the secondary answers here too.
-    pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
-        let attempts =
-            self.shared.each("get_many", keys, Remember::Never, move |primary, keys| primary.get_many(keys, options));
+    /// absent. While the primary is not asked the secondary answers here too. The primary is waited for until the deadline,
+    /// or for `limit` where that is less.
+    pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions, limit: Duration) -> Each<Option<Found>> {
+        let attempts = self
+            .shared
+            .each("get_many", keys, (Remember::Never, limit), move |primary, keys| primary.get_many(keys, options));
         let attempts = attempts.await;
         let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
         self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
@@ -244,8 +246,9 @@ impl Backend for FallbackBackend {
     }
 
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
-        let attempts =
-            self.shared.each("get_many", keys, Remember::Never, move |primary, keys| primary.get_many(keys, options));
+        let attempts = self.shared.each("get_many", keys, (Remember::Never, Duration::MAX), move |primary, keys| {
+            primary.get_many(keys, options)
+        });
         let attempts = attempts.await;
         self.shared
             .fill_in(keys, attempts, |_, _| Ok(None), move |secondary, keys| secondary.get_many(keys, options))
@@ -254,7 +257,9 @@ impl Backend for FallbackBackend {
 
     async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
         // A removal of the key is remembered: the primary may hold an older value.
-        let attempts = self.shared.each("set_many", items, Remember::Always, |primary, items| primary.set_many(items));
+        let attempts = self
+            .shared
+            .each("set_many", items, (Remember::Always, Duration::MAX), |primary, items| primary.set_many(items));
         let attempts = match attempts.await {
             Attempts::Answered(answers) => return answers,
             Attempts::Mixed(attempts) => attempts,
@@ -271,22 +276,26 @@ impl Backend for FallbackBackend {
 
     /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        let removal =
-            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys));
+        let removal = self
+            .shared
+            .each("delete_many", keys, (Remember::Always, Duration::MAX), |primary, keys| primary.delete_many(keys));
         self.removing("delete_many", keys, removal).await
     }
 
     async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        let attempts =
-            self.shared.each("ttl_many", keys, Remember::Never, |primary, keys| primary.ttl_many(keys)).await;
+        let attempts = self
+            .shared
+            .each("ttl_many", keys, (Remember::Never, Duration::MAX), |primary, keys| primary.ttl_many(keys))
+            .await;
         self.shared.fill_in(keys, attempts, |_, _| Ok(None), |secondary, keys| secondary.ttl_many(keys)).await
     }
 
     async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
         // A removal is remembered: the primary's entry might outlive what was asked for.
-        let attempts = self
-            .shared
-            .each("expire_many", keys, Remember::Always, move |primary, keys| primary.expire_many(keys, expiry));
+        let attempts =
+            self.shared.each("expire_many", keys, (Remember::Always, Duration::MAX), move |primary, keys| {
+                primary.expire_many(keys, expiry)
+            });
         let attempts = attempts.await;
         let local = self.shared.bounded_expiry(expiry);
         let absent = |key: &Key, error: Option<Error>| Err(error.unwrap_or_else(|| away_error("expire_many", key)));

@@ -163,7 +163,7 @@ impl Drop for InFlight<'_> {
 }
 
 impl Shared {
-    /// Waits for the primary until the deadline, and tells the breaker. `fault` finds the error that speaks of the
+    /// Waits for the primary until the limit, and tells the breaker. `fault` finds the error that speaks of the
     /// backend's health in an answer. When the future is dropped, the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,
@@ -181,19 +181,24 @@ impl Shared {
         count(&self.counters.calls);
         let began = self.began();
         let mut flight = InFlight { shared: self, asking, began, answered: false };
-        let answer = self.timer.within_since(began, limit, call).await.ok_or_else(|| self.late(operation, limit));
+        let Some(answer) = self.timer.within_since(began, limit, call).await else {
+            let error = self.late(operation, limit);
+            // A caller with less patience than that is one that goes away.
+            if limit >= self.settings.deadline {
+                flight.answered = true;
+                self.failed(ticket, &error);
+            }
+            return Err(error);
+        };
         flight.answered = true;
-        if answer.is_ok() && self.given_up.load(Ordering::Relaxed) > 0 {
+        if self.given_up.load(Ordering::Relaxed) > 0 {
             self.given_up.store(0, Ordering::Relaxed);
         }
-        match &answer {
-            Ok(answer) => match fault(answer) {
-                Some(error) => self.failed(ticket, &error),
-                None => self.succeeded(ticket, operation, is_timed.then_some(began)),
-            },
-            Err(error) => self.failed(ticket, error),
+        match fault(&answer) {
+            Some(error) => self.failed(ticket, &error),
+            None => self.succeeded(ticket, operation, is_timed.then_some(began)),
         }
-        answer
+        Ok(answer)
     }
 
     /// When a call begins: by the coarse clock, at a quarter of the price, where that tells a slow call from a good one.
@@ -217,17 +222,17 @@ impl Shared {
     }
 
     /// Asks the primary about many keys, each on its own: one that fails does not take the others with it. A call in which
-    /// no key was answered is a fault.
+    /// no key was answered is a fault. It may take the deadline, or its caller's limit where that is less.
     pub(crate) async fn each<I: Item, T: Send>(
         self: &Arc<Self>,
         operation: &'static str,
         items: &[I],
-        remember: Remember,
+        (remember, limit): (Remember, Duration),
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Attempts<T> {
         let route = self.route(items.iter().map(Item::key));
         if let (Some(ticket), true) = (route.ticket, route.away.is_empty() && !items.is_empty()) {
-            let answers = self.ask(ticket, operation, items, remember, call).await;
+            let answers = self.ask(ticket, operation, items, (remember, limit), call).await;
             let is_absent = |answer: &Result<T>| answer.as_ref().is_err_and(is_absence);
             if answers.len() == items.len() && !answers.iter().any(is_absent) {
                 return Attempts::Answered(answers);
@@ -247,7 +252,7 @@ impl Shared {
             Cow::Borrowed(items)
         };
         let mut answers = match route.ticket {
-            Some(ticket) if !asked.is_empty() => self.ask(ticket, operation, &asked, remember, call).await,
+            Some(ticket) if !asked.is_empty() => self.ask(ticket, operation, &asked, (remember, limit), call).await,
             _ => Vec::new(),
         }
         .into_iter();
@@ -276,14 +281,14 @@ impl Shared {
         ticket: Ticket,
         operation: &'static str,
         items: &[I],
-        remember: Remember,
+        (remember, limit): (Remember, Duration),
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Each<T> {
         let keys: Vec<Key> = match remember {
             Remember::Never => Vec::new(),
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
-        let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len()));
+        let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len())).min(limit);
         let asking = Asking { ticket, operation, remember: &keys, limit, is_timed: items.len() == 1 };
         let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
             let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());

@@ -1,6 +1,6 @@
 //! The flight: one leader loads, everybody gets the result.
 
-use std::{any::TypeId, fmt, future::poll_fn, mem, sync::Arc};
+use std::{any::TypeId, fmt, future::poll_fn, sync::Arc};
 
 use larder_core::Tick;
 
@@ -34,13 +34,13 @@ pub enum Join<T> {
 /// The duty to load and to finish. Dropping it unfinished sends the followers to join again.
 pub struct Leader<T> {
     ticket: Ticket<T>,
-    signal: Arc<Signal<T>>,
-    landed: bool,
+    /// `None` once it has ended.
+    signal: Option<Arc<Signal<T>>>,
 }
 
 impl<T> Leader<T> {
     pub(crate) fn new(ticket: Ticket<T>, signal: Arc<Signal<T>>) -> Self {
-        Self { ticket, signal, landed: false }
+        Self { ticket, signal: Some(signal) }
     }
 
     /// The ticket that was taken together with the lead.
@@ -51,7 +51,7 @@ impl<T> Leader<T> {
     /// Another way to wait for this flight: for the caller whose task leads it.
     #[must_use]
     pub fn follow(&self) -> Follower<T> {
-        Follower::new(Arc::clone(&self.signal))
+        Follower::new(Arc::clone(self.signal.as_ref().expect("it has not ended: ending takes it")))
     }
 
     /// Gives a first result (a stale value, say) to those who wait now, and leads on: who comes later waits for the next
@@ -60,7 +60,9 @@ impl<T> Leader<T> {
     pub fn answer(mut self, result: T) -> Self {
         let next = Arc::new(Signal::new());
         self.ticket.replace_signal(Arc::clone(&next));
-        mem::replace(&mut self.signal, next).end(Some(result));
+        if let Some(signal) = self.signal.replace(next) {
+            signal.end(Some(result));
+        }
         self
     }
 
@@ -71,11 +73,20 @@ impl<T> Leader<T> {
         LeaderTicket(self)
     }
 
+    /// The same where nothing is committed afterwards.
+    pub fn end(mut self, result: T) {
+        self.ticket.give_back();
+        if let Some(signal) = self.signal.take() {
+            signal.end(Some(result));
+        }
+    }
+
     /// Out of the table first, so that nobody whom the end wakes finds the flight again.
     fn land(&mut self, result: Option<T>) {
-        self.landed = true;
-        self.ticket.deregister();
-        self.signal.end(result);
+        if let Some(signal) = self.signal.take() {
+            self.ticket.deregister();
+            signal.end(result);
+        }
     }
 }
 
@@ -92,15 +103,13 @@ impl<T> LeaderTicket<T> {
 
 impl<T> Drop for Leader<T> {
     fn drop(&mut self) {
-        if !self.landed {
-            self.land(None);
-        }
+        self.land(None);
     }
 }
 
 impl<T> fmt::Debug for Leader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leader").field("ticket", &self.ticket).field("landed", &self.landed).finish()
+        f.debug_struct("Leader").field("ticket", &self.ticket).field("landed", &self.signal.is_none()).finish()
     }
 }
 
@@ -120,8 +129,8 @@ impl<T> Follower<T> {
 impl<T: Clone> Follower<T> {
     /// The leader's result; `None` if the leader went away without one, upon which one joins again. Dropping the future
     /// leaves the flight and its other followers alone. Needs no particular runtime.
-    pub async fn wait(mut self) -> Option<T> {
-        poll_fn(|context| self.signal.poll(&mut self.place, context.waker())).await
+    pub fn wait(mut self) -> impl Future<Output = Option<T>> {
+        poll_fn(move |context| self.signal.poll(&mut self.place, context.waker()))
     }
 
     /// The same for a caller with a deadline, without a timer of its own: as long as there is a [`Watch`] of the flight
@@ -129,8 +138,8 @@ impl<T: Clone> Follower<T> {
     ///
     /// # Errors
     /// [`Unwatched`] at once if there is none, and later when it has ended: the caller has to watch the clock itself.
-    pub async fn wait_watched(&mut self, deadline: Tick) -> Result<Option<T>, Unwatched> {
-        poll_fn(|context| self.signal.poll_watched(deadline, &mut self.place, context.waker())).await
+    pub fn wait_watched(&mut self, deadline: Tick) -> impl Future<Output = Result<Option<T>, Unwatched>> {
+        poll_fn(move |context| self.signal.poll_watched(deadline, &mut self.place, context.waker()))
     }
 
     /// The duty to watch the clock for all followers whose deadline is not before `until`. It goes to one in the life of a

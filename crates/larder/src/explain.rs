@@ -140,7 +140,7 @@ impl Cache {
         let engine = &self.engine;
         let now = engine.timer.now();
         let entry = engine.near.peek(key.as_str())?;
-        let state = match crate::engine::judge(Some(entry.clone()), now, &engine.coherence) {
+        let state = match crate::engine::judge(Some(entry.clone()), now, &engine.coherence, &engine.tags) {
             NearRead::Miss => "dead",
             _ if now < entry.fresh_until => "fresh",
             _ => "stale",

@@ -2,7 +2,8 @@
 //! versions of their markers in the remote tier, as far as they are known.
 //!
 //! Every tag invalidation takes the next epoch. An entry remembers the epoch at which its load *began*; it is valid while
-//! none of its tags was invalidated later than that. So a load that began before an invalidation yields an entry that is
+//! none of its tags was invalidated later than that, which needs no look at the tags as long as no epoch was taken since the
+//! last one. So a load that began before an invalidation yields an entry that is
 //! dead on arrival, whether it named its tags before or after the load.
 //!
 //! A version is kept only if neither its tag was invalidated nor the bus distrusted since *before* it was asked for
@@ -10,7 +11,6 @@
 //! that invalidating takes. What was kept holds for one period of trust; messages drop it and never set it.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,8 +18,9 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use larder_core::{Tag, Tick};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Below this number of tags none is forgotten.
 const KEEP: usize = 4096;
@@ -138,15 +139,9 @@ impl TagTable {
         }
     }
 
-    /// The versions of tags that are known in this period of trust.
-    pub(crate) fn versions<'t>(&self, tags: impl Iterator<Item = &'t Tag>, asked: Asked) -> Vec<Option<Version>> {
-        let Some(period) = asked.period else { return tags.map(|_| None).collect() };
-        let known = self.known.lock();
-        let version = |tag| {
-            let kept = known.cells.get(tag)?.kept.filter(|kept| kept.period == period)?;
-            Some(Version { value: kept.version, is_confirmed: asked.at.since(kept.read_at) < CONFIRMED_FOR })
-        };
-        tags.map(version).collect()
+    /// The versions that are known in this period of trust; the table is locked as long as this is held.
+    pub(crate) fn known(&self, asked: Asked) -> KnownVersions<'_> {
+        KnownVersions { known: asked.period.map(|period| (self.known.lock(), period)), at: asked.at }
     }
 
     /// Those whose markers this process has not prolonged for a day; they count as prolonged then.
@@ -176,10 +171,26 @@ impl TagTable {
     /// Invalidates every entry whose load began before now and that carries the tag, and forgets the marker's version.
     pub(crate) fn invalidate(&self, tag: &Tag) {
         let mut known = self.known.lock();
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let epoch = self.epoch() + 1;
         let slot = known.slot(tag);
-        slot.cell.invalidated.fetch_max(epoch, Ordering::SeqCst);
+        slot.cell.invalidated.store(epoch, Ordering::SeqCst);
         slot.kept = None;
+        // After the cell, which whoever sees this epoch must see too. Nobody else raises it meanwhile, under this lock.
+        self.epoch.store(epoch, Ordering::SeqCst);
+    }
+}
+
+/// What is known of versions, under one lock for all that are looked up.
+pub(crate) struct KnownVersions<'t> {
+    known: Option<(MutexGuard<'t, Known>, u64)>,
+    at: Tick,
+}
+
+impl KnownVersions<'_> {
+    pub(crate) fn of(&self, tag: &Tag) -> Option<Version> {
+        let (known, period) = self.known.as_ref()?;
+        let kept = known.cells.get(tag)?.kept.filter(|kept| kept.period == *period)?;
+        Some(Version { value: kept.version, is_confirmed: self.at.since(kept.read_at) < CONFIRMED_FOR })
     }
 }
 
@@ -265,7 +276,7 @@ mod tests {
     }
 
     fn version(table: &TagTable, tag: &Tag, asked: Asked) -> Option<Version> {
-        table.versions(std::iter::once(tag), asked)[0]
+        table.known(asked).of(tag)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the kind of a fault, its share and its slowness change.
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use larder_core::{Backend, BackendExt, Bytes, ErrorKind, SetItem, SetOptions};
@@ -31,7 +33,7 @@ async fn each_kind_of_fault_is_counted_apart_and_the_last_one_is_told() {
 async fn a_fault_that_a_caller_is_told_of_is_not_hidden() {
     let world = World::new();
     world.primary.fail(ErrorKind::Unavailable);
-    let told = world.fallback.get_many_or_fault(&[key("a")], larder_core::GetOptions::new()).await;
+    let told = world.fallback.get_many_or_fault(&[key("a")], larder_core::GetOptions::new(), Duration::MAX).await;
     assert!(told[0].is_err());
     assert_eq!(world.fallback.stats().hidden, 0);
 }
@@ -194,7 +196,8 @@ async fn calls_beyond_the_bound_are_not_sent_and_do_not_open_the_breaker() {
     for _ in 0..100 {
         assert_eq!(world.get("a").await, None);
     }
-    let told = world.fallback.get_many_or_fault(&[key("a")], larder_core::GetOptions::new()).await.remove(0);
+    let told =
+        world.fallback.get_many_or_fault(&[key("a")], larder_core::GetOptions::new(), Duration::MAX).await.remove(0);
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Overloaded);
     assert!(Deferred::of(&world.delete("c").await.unwrap_err()).is_some());
     let options = SetOptions::new();

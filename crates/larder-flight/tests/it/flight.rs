@@ -82,13 +82,16 @@ fn calls_of_other_types_or_options_do_not_share_a_flight() {
 async fn who_would_not_load_may_wait_for_a_flight_that_suits() {
     let flights = Flights::<u32>::new();
     let key = Key::new("k");
-    assert!(flights.follow(&key, |_| true).is_none());
+    let own = FlightId { options: 1, ..id() };
+    let join = |suits: fn(&FlightId) -> bool| flights.join_unless(&key, own, suits);
+    assert!(matches!(join(|_| true), Ok(Join::Lead(_))), "there is none");
     let leader = lead(&flights, &key);
-    assert!(flights.follow(&key, |flight| flight.options == 1).is_none());
-    let follower = flights.follow(&key, |flight| *flight == id()).expect("there is one");
-    drop(leader.finish(7));
+    assert!(matches!(join(|flight| flight.options == 2), Ok(Join::Lead(_))), "none that suits");
+    let follower = join(|flight| *flight == id()).expect_err("there is one");
+    leader.end(7);
     assert_eq!(follower.wait().await, Some(7));
-    assert!(flights.follow(&key, |_| true).is_none(), "it has ended");
+    assert!(matches!(join(|_| true), Ok(Join::Lead(_))), "it has ended");
+    assert_eq!(flights.keys_at_work(), 0);
 }
 
 #[tokio::test]

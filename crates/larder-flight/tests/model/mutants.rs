@@ -80,7 +80,7 @@ mutants! {
     {
         fn invalidate(world: &World) {
             // Voids what is under way as a newer value would, and leaves the flight in the table.
-            world.flights.with_slot(&world.key, |slot| slot.sequence += 1);
+            world.flights.with_slot(&world.flights.hashed(&world.key), |slot| slot.sequence += 1);
             world.store.set(None);
         }
     }

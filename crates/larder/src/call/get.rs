@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture},
+    future::{Future, IntoFuture, ready},
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
@@ -66,10 +66,7 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
     pub async fn outcome(self) -> Option<Outcome<Arc<V>>> {
         match self.near() {
             Near::Found(outcome) => outcome,
-            Near::Ask(slow) => slow.run::<V>().await.unwrap_or_else(|error| {
-                crate::events::degraded("get", &error);
-                None
-            }),
+            Near::Ask(key) => ask_or_miss::<V>(&self.request(key)).await,
         }
     }
 
@@ -109,54 +106,53 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
                 }
             }
         }
-        self.ask(key.to_key())
+        Near::Ask(key.to_key())
     }
 
-    fn ask(&self, key: Key) -> Near<V> {
+    fn request(&self, key: Key) -> LoadRequest {
         let mut id = flight_id::<V, NoLoader>(self.place.region, self.ops, &self.options);
         // Those who want to be told of faults ask in another way.
         id.options |= u8::from(self.options.tells) << TELLS;
-        Near::Ask(Box::new(Ask(LoadRequest {
+        LoadRequest {
             engine: Arc::clone(&self.place.cache.engine),
             region: Arc::clone(self.place.region),
             key,
             ops: self.ops,
             id,
-            tags: Arc::from([]),
+            tags: None,
             options: self.options.clone(),
-        })))
+        }
     }
 }
 
 enum Near<V> {
     Found(Option<Outcome<Arc<V>>>),
-    Ask(Box<Ask>),
+    /// The remote tier is to be asked for this key.
+    Ask(Key),
 }
 
-struct Ask(LoadRequest);
-
-impl Ask {
-    async fn run<V: Send + Sync + 'static>(self) -> Result<Option<Outcome<Arc<V>>>> {
-        let region = Arc::clone(&self.0.region);
-        let found = self.0.read().await;
-        let outcome = match found {
-            Ok(Some(outcome)) => match typed::<V>(outcome.value.clone()) {
-                Typed::Value(value) => Some(outcome.map(|_| value)),
-                _ => None,
-            },
-            Ok(None) => None,
-            Err(error) => {
-                region.counters.count(Event::Miss);
-                return Err(error);
-            }
-        };
-        let remote = outcome.as_ref().is_some_and(|outcome| outcome.source != Source::Loaded);
-        region.counters.count(if remote { Event::RemoteHit } else { Event::Miss });
-        if outcome.as_ref().is_some_and(|outcome| outcome.stale) {
-            region.counters.count(Event::StaleHit);
-        }
-        Ok(outcome)
+/// Asks the remote tier.
+async fn ask<V: Send + Sync + 'static>(request: &LoadRequest) -> Result<Option<Outcome<Arc<V>>>> {
+    let counters = &request.region.counters;
+    let found = request.read().await.inspect_err(|_| counters.count(Event::Miss))?;
+    let outcome = found.and_then(|Outcome { value, source, age, stale }| match typed::<V>(value) {
+        Typed::Value(value) => Some(Outcome { value, source, age, stale }),
+        _ => None,
+    });
+    let remote = outcome.as_ref().is_some_and(|outcome| outcome.source != Source::Loaded);
+    counters.count(if remote { Event::RemoteHit } else { Event::Miss });
+    if outcome.as_ref().is_some_and(|outcome| outcome.stale) {
+        counters.count(Event::StaleHit);
     }
+    Ok(outcome)
+}
+
+/// The same; a fault is a miss.
+async fn ask_or_miss<V: Send + Sync + 'static>(request: &LoadRequest) -> Option<Outcome<Arc<V>>> {
+    ask(request).await.unwrap_or_else(|error| {
+        crate::events::degraded("get", &error);
+        None
+    })
 }
 
 impl<'a, K: ToKey, V: Send + Sync + 'static> IntoFuture for Get<'a, K, V> {
@@ -190,16 +186,12 @@ impl<K: ToKey, V: Send + Sync + 'static> Future for GetFuture<'_, K, V> {
         if let State::Start(get) = &self.state {
             match get.near() {
                 Near::Found(found) => return Poll::Ready(found.map(|outcome| outcome.value)),
-                Near::Ask(ask) => {
-                    self.state = State::Slow(Box::pin(async move {
-                        ask.run::<V>().await.map_or_else(
-                            |error| {
-                                crate::events::degraded("get", &error);
-                                None
-                            },
-                            |found| found.map(|outcome| outcome.value),
-                        )
-                    }));
+                Near::Ask(key) => {
+                    let request = get.request(key);
+                    self.state =
+                        State::Slow(Box::pin(
+                            async move { ask_or_miss::<V>(&request).await.map(|outcome| outcome.value) },
+                        ));
                 }
             }
         }
@@ -227,18 +219,16 @@ impl<'a, K: ToKey + Send + 'a, V: Send + Sync + 'static> IntoFuture for TryGet<'
 
     fn into_future(mut self) -> Self::IntoFuture {
         self.0.options.tells = true;
-        let near = self.0.near();
+        let key = match self.0.near() {
+            Near::Found(found) => return Box::pin(ready(Ok(found.map(|outcome| outcome.value)))),
+            Near::Ask(key) => key,
+        };
+        let request = self.0.request(key);
         Box::pin(async move {
-            match near {
-                Near::Found(found) => Ok(found.map(|outcome| outcome.value)),
-                Near::Ask(ask) => {
-                    let engine = Arc::clone(&ask.0.engine);
-                    match ask.run::<V>().await?.map(|outcome| outcome.value) {
-                        // Only the fallback was asked: whether there is a value is unknown.
-                        None if engine.is_away() => Err(engine.away("get")),
-                        found => Ok(found),
-                    }
-                }
+            match ask::<V>(&request).await?.map(|outcome| outcome.value) {
+                // Only the fallback was asked: whether there is a value is unknown.
+                None if request.engine.is_away() => Err(request.engine.away("get")),
+                found => Ok(found),
             }
         })
     }

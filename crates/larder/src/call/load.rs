@@ -178,7 +178,7 @@ where
             key,
             ops: self.ops,
             id: flight_id::<V, E>(self.place.region, self.ops, &self.options),
-            tags: self.tags.clone().into(),
+            tags: (!self.tags.is_empty()).then(|| self.tags.as_slice().into()),
             options: self.options.clone(),
         }
     }

@@ -96,18 +96,24 @@ pub(crate) fn erase_loaded<V: Send + Sync + 'static>(loaded: Loaded<V>) -> Loade
 pub(crate) struct Slow;
 
 impl Slow {
-    pub(crate) async fn load<V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>
+    /// What is given is not moved once more, as an async function would, and so takes its room once.
+    pub(crate) fn load<V, E, F, Fut>(request: LoadRequest, loader: F) -> impl Future<Output = Answer<V, E>> + Send
     where
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
         F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        if !request.engine.is_enabled() {
-            return Self::uncached(loader).await;
+        let mut loader = Some(loader);
+        let mut take = move || loader.take().expect("a call leads once");
+        async move {
+            if !request.engine.is_enabled() {
+                // Boxed, so that nobody waits in the room of a loader that seldom runs here.
+                return Box::pin(Self::uncached(take())).await;
+            }
+            let answer = in_types(request.load(&mut || erase(take())).await);
+            counted(&request.region, answer)
         }
-        let answer = in_types(request.load(erase(loader)).await);
-        counted(&request.region, answer)
     }
 
     pub(crate) async fn load_inline<'a, V, E, F, Fut>(request: LoadRequest, loader: F) -> Answer<V, E>
@@ -188,7 +194,7 @@ impl Place<'_> {
             key: self.key(key),
             ops,
             id: flight_id::<V, E>(self.region, ops, &options),
-            tags: Arc::from([]),
+            tags: None,
             options,
         }
     }

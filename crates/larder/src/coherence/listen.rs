@@ -123,7 +123,7 @@ impl Engine {
     pub(super) fn known_version(&self, tag: &Tag) -> Option<u64> {
         let now = self.timer.now();
         let asked = self.tags.asked(self.coherence.period(now), now);
-        self.tags.versions(std::iter::once(tag), asked).pop().flatten().map(|version| version.value)
+        self.tags.known(asked).of(tag).map(|version| version.value)
     }
 }
 

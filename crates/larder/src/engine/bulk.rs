@@ -12,7 +12,8 @@ use larder_fallback::Deferred;
 use larder_memory::{AnyValue, NearEntry};
 
 use super::{
-    Engine, Life, Meta, NearRead, RegionState, Remote, Stored, Write, hold::HOLD_LIFE, judge, write_path::SecondFence,
+    Engine, Life, Meta, NearRead, Reading, RegionState, Remote, Stored, Write, hold::HOLD_LIFE, judge,
+    write_path::SecondFence,
 };
 use crate::{
     coherence::{Body, Sending, portions},
@@ -53,14 +54,7 @@ impl Engine {
         let began = self.tags.epoch();
         let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
         let limit = region.strategy.remote_deadline;
-        let found = self.within(limit, async { Ok(remote.read_many(keys, region, ops, (&[], tells)).await) }).await;
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                self.remote_fault(region, None, &error);
-                return if tells { Err(error) } else { Ok(keys.iter().map(|_| None).collect()) };
-            }
-        };
+        let found = remote.read_many(keys, region, ops, Reading { tags: &[], tells, limit }).await;
         let mut outcomes = Vec::with_capacity(keys.len());
         let mut fault = None;
         for (ticket, stored) in tickets.iter().zip(found) {
@@ -203,7 +197,7 @@ impl Engine {
     fn remaining(&self, entry: Option<NearEntry<Meta>>) -> Option<Remaining> {
         let now = self.timer.now();
         let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-            judge(entry, now, &self.coherence)
+            judge(entry, now, &self.coherence, &self.tags)
         else {
             return None;
         };

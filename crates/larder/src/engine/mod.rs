@@ -22,7 +22,8 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Backend, Clock, Error, ErrorKind, Key, Result, Tick, Timer};
+use futures_util::FutureExt;
+use larder_core::{Backend, Error, ErrorKind, Key, Result, Tick, Timer};
 use larder_fallback::FallbackBackend;
 use larder_flight::Flights;
 use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier};
@@ -37,7 +38,7 @@ pub(crate) use self::{
         Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, Vouched, answer, found, judge, provenance,
     },
     region_state::{RegionState, Weigher, region_prefix},
-    remote::{Encoded, Life, Remote, Stored},
+    remote::{Encoded, Life, Reading, Remote, Stored},
     update::Update,
     versions::version,
     write_path::Write,
@@ -107,7 +108,7 @@ pub(crate) struct Parts {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let clock: Arc<dyn Clock> = parts.timer.clone();
+        let timer = Arc::clone(&parts.timer);
         let root = RegionState::new("cache", parts.prefix.clone(), "", parts.strategy)?;
         let tags: Arc<TagTable> = Arc::default();
         let fallback = parts.remote.as_ref().map(|(_, fallback)| Arc::clone(fallback));
@@ -120,7 +121,7 @@ impl Engine {
                 primary,
                 fallback,
                 namespace_prefix: parts.prefix.clone(),
-                clock,
+                timer,
                 tags: Arc::clone(&tags),
                 coherence: Arc::clone(&parts.coherence),
             }),
@@ -165,7 +166,7 @@ impl Engine {
     /// Reads the near tier.
     #[inline]
     pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
-        judge(self.near.get(key), now, &self.coherence)
+        judge(self.near.get(key), now, &self.coherence, &self.tags)
     }
 
     /// The region of a name, with the cache's own policy if it is new.
@@ -225,11 +226,12 @@ impl Engine {
     }
 
     /// Runs a remote call within a deadline.
-    pub(crate) async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.timer.within(limit, call).await.unwrap_or_else(|| {
-            let message = format!("no answer from the remote tier within {limit:?}");
-            Err(Error::new(ErrorKind::Timeout, "remote", message))
-        })
+    pub(crate) fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        self.timer.within(limit, call).map(move |answer| answer.unwrap_or_else(|| Err(remote::late(limit))))
     }
 
     /// Remembers a fault of the remote tier for `health()`, counts and logs it.

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,12 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use larder_codec::{Payload, ReadFailure};
 use larder_core::{
-    Atomic, Backend, BackendExt, Clock, Condition, Each, Error, Expected, Found, GetOptions, Key, Result, SetOptions,
-    SetOutcome, Tag, Tick, Ttl, UnixMillis,
-    envelope::{Header, Kind, TagVersion},
+    Atomic, Backend, BackendExt, Condition, Each, Error, ErrorKind, Expected, Found, GetOptions, Key, Result,
+    SetOptions, SetOutcome, Tag, Tick, Timer, Ttl, UnixMillis,
+    envelope::{Header, Kind, TOKEN_BYTES, TagVersion},
 };
 use larder_fallback::FallbackBackend;
 use larder_memory::AnyValue;
@@ -23,7 +24,7 @@ use larder_strategy::Plan;
 
 use super::{
     RegionState, Write,
-    versions::{Seen, version},
+    versions::{Seen, Verdict, version},
 };
 use crate::{
     coherence::Coherence,
@@ -45,7 +46,7 @@ pub(crate) struct Remote {
     /// Without the fallback: for what is only asked of the remote tier itself.
     pub(crate) primary: Arc<dyn Backend>,
     pub(super) namespace_prefix: String,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) timer: Arc<dyn Timer>,
     pub(super) tags: Arc<TagTable>,
     pub(super) coherence: Arc<Coherence>,
 }
@@ -67,7 +68,29 @@ pub(crate) struct RemoteEntry {
     pub(crate) stale_by: Duration,
     pub(crate) tags: Vec<Tag>,
     pub(crate) bytes: usize,
-    pub(crate) token: Expected,
+    token: [u8; TOKEN_BYTES],
+}
+
+impl RemoteEntry {
+    /// What must still stand there when it is replaced.
+    pub(crate) fn token(&self) -> Expected {
+        expected(self.token)
+    }
+}
+
+fn expected(token: [u8; TOKEN_BYTES]) -> Expected {
+    Expected::prefix(Bytes::copy_from_slice(&token))
+}
+
+/// How keys are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// Whose versions are read at the same time, where they are not known.
+    pub(crate) tags: &'a [Tag],
+    /// A key that could not be asked for is an error, and else nothing.
+    pub(crate) tells: bool,
+    /// How long it may take in all.
+    pub(crate) limit: Duration,
 }
 
 /// What stands under a key.
@@ -104,6 +127,34 @@ struct Place<'a> {
     asked_at: Tick,
 }
 
+/// What is said of stored bytes.
+enum Judged {
+    As(Stored),
+    /// Not without another round trip.
+    Later(Why),
+}
+
+enum Why {
+    /// The versions of these tags are not known.
+    Ask(Vec<TagVersion>),
+    /// It is to be removed.
+    Broken,
+}
+
+impl Why {
+    fn asks(&self) -> &[TagVersion] {
+        if let Self::Ask(tags) = self { tags } else { &[] }
+    }
+}
+
+/// What is still to be judged, and where the answer belongs.
+struct Later<'a> {
+    index: usize,
+    place: Place<'a>,
+    bytes: Bytes,
+    why: Why,
+}
+
 /// An entry ready to be written.
 pub(crate) struct Encoded {
     pub(crate) kind: Kind,
@@ -112,26 +163,32 @@ pub(crate) struct Encoded {
 
 impl Remote {
     /// Reads a key: one round trip, and one more for an entry whose markers' versions are not known and do not belong to
-    /// its region or to `tags`, which are read at the same time.
-    pub(crate) async fn read(&self, key: &Key, region: &RegionState, ops: &ValueOps, tags: &[Tag]) -> Result<Stored> {
-        let found = self.read_many(std::slice::from_ref(key), region, ops, (tags, false)).await;
-        found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
+    /// its region or to the tags, which are read at the same time.
+    pub(crate) fn read<'a>(
+        &'a self,
+        key: &'a Key,
+        region: &'a RegionState,
+        ops: &'a ValueOps,
+        how: Reading<'a>,
+    ) -> impl Future<Output = Result<Stored>> + use<'a> {
+        let found = self.read_many(std::slice::from_ref(key), region, ops, how);
+        found.map(|mut found| found.pop().unwrap_or(Ok(Stored::Nothing)))
     }
 
-    /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known. `tells`: a
-    /// key that could not be asked for is an error, and else nothing.
+    /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known.
     pub(crate) async fn read_many(
         &self,
         keys: &[Key],
         region: &RegionState,
         ops: &ValueOps,
-        (tags, tells): (&[Tag], bool),
+        Reading { tags, tells, limit }: Reading<'_>,
     ) -> Each<Stored> {
         let asked = self.asked();
         let unknown = self.unknown(self.marked(region, tags), asked);
         let all: Cow<'_, [Key]> =
             if unknown.is_empty() { Cow::Borrowed(keys) } else { Cow::Owned([keys, &self.markers(&unknown)].concat()) };
-        let mut found: Each<Option<Found>> = self.fallback.get_many_or_fault(&all, GetOptions::new()).await;
+        // In two boxes, since the allocator is slow with large ones.
+        let mut found = Box::pin(self.fallback.get_many_or_fault(&all, GetOptions::new(), limit)).await;
         let versions = found.split_off(keys.len().min(found.len()));
         if !tells && found.iter().any(Result::is_err) {
             region.counters.count(Event::RemoteFault);
@@ -148,93 +205,132 @@ impl Remote {
             }
         }
         self.learn(&learnt, asked);
-        let found = found.into_iter().map(|found| found.map(|found| found.map(|found| found.value))).collect();
-        self.judge_all(keys, found, region, ops, (asked.at(), seen)).await
+        let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked.at(), &seen);
+        if !later.is_empty() {
+            // Boxed, so that reads which need none of it do not have its size.
+            Box::pin(self.judge_later(&mut judged, later, seen, asked.at() + limit)).await;
+        }
+        judged
     }
 
     /// What stands under a key; a read that failed is an error.
     pub(crate) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
-        let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options).await.pop();
+        let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options, Duration::MAX).await.pop();
         Ok(found.transpose()?.flatten())
     }
 
-    /// Judges what stands under keys.
-    async fn judge_all(
+    /// Judges what stands under keys, as far as the versions of their tags are known and nothing is broken.
+    fn judge_all<'a>(
         &self,
-        keys: &[Key],
-        found: Each<Option<Bytes>>,
-        region: &RegionState,
-        ops: &ValueOps,
-        (asked_at, mut seen): (Tick, Seen),
-    ) -> Each<Stored> {
-        let headers: Vec<_> = found
-            .iter()
-            .map(|found| found.as_ref().ok()?.as_ref().map(|bytes| larder_codec::read_header(bytes, region.schema)))
-            .collect();
-        let tables: Vec<&[TagVersion]> = headers
-            .iter()
-            .map(|header| match header {
-                Some(Ok((header, _))) if matches!(header.kind, Kind::Value | Kind::Negative) => header.tags.as_slice(),
-                _ => &[],
-            })
-            .collect();
-        let holds = self.versions_hold(&tables, &mut seen).await;
-        let judged = keys.iter().zip(&found).zip(headers.iter().zip(holds)).map(|((key, found), (header, holds))| {
-            let found = found.clone();
-            async move {
-                match (found?, header) {
-                    (Some(bytes), Some(Ok((header, payload)))) => {
-                        let place = Place { key, region, ops, asked_at };
-                        self.judge_entry(place, &bytes, header, payload, holds).await
-                    }
-                    (Some(bytes), Some(Err(failure))) => self.unusable(key, &bytes, failure, region).await,
-                    _ => Ok(Stored::Nothing),
+        keys: &'a [Key],
+        found: Each<Option<Found>>,
+        (region, ops): (&'a RegionState, &'a ValueOps),
+        asked_at: Tick,
+        seen: &Seen,
+    ) -> (Each<Stored>, Vec<Later<'a>>) {
+        let asked = self.asked();
+        let (mut judged, mut later) = (Vec::with_capacity(keys.len()), Vec::new());
+        for (key, found) in keys.iter().zip(found) {
+            let bytes = match found {
+                Ok(Some(found)) => found.value,
+                Ok(None) => {
+                    judged.push(Ok(Stored::Nothing));
+                    continue;
                 }
-            }
-        });
-        join_all(judged).await
+                Err(error) => {
+                    judged.push(Err(error));
+                    continue;
+                }
+            };
+            let place = Place { key, region, ops, asked_at };
+            judged.push(Ok(match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
+                Judged::As(stored) => stored,
+                Judged::Later(why) => {
+                    later.push(Later { index: judged.len(), place, bytes, why });
+                    Stored::Nothing
+                }
+            }));
+        }
+        (judged, later)
     }
 
-    async fn judge_entry(
-        &self,
-        place: Place<'_>,
-        bytes: &Bytes,
-        header: &Header,
-        payload: &[u8],
-        holds: Result<bool>,
-    ) -> Result<Stored> {
-        let Place { key, region, ops, asked_at } = place;
-        let token = Expected::prefix(Bytes::copy_from_slice(&header.token()));
+    /// Asks for the versions that are needed, for all in one round trip, and removes what is broken; no longer than `until`.
+    async fn judge_later(&self, judged: &mut Each<Stored>, mut later: Vec<Later<'_>>, mut seen: Seen, until: Tick) {
+        let left = until.since(self.timer.now());
+        let judging = async {
+            self.ask_for_versions(judged, &mut later, &mut seen).await;
+            let broken = later.iter().filter(|later| matches!(later.why, Why::Broken));
+            let removed = broken.map(|Later { index, place, bytes, .. }| {
+                self.remove_broken(place.key, bytes).map(|removed| (*index, removed))
+            });
+            for (index, removed) in join_all(removed).await {
+                judged[index] = removed.map(|()| Stored::Nothing);
+            }
+        };
+        if self.timer.within(left, pin!(judging)).await.is_none() {
+            later.iter().for_each(|later| judged[later.index] = Err(late(left)));
+        }
+    }
+
+    async fn ask_for_versions(&self, judged: &mut Each<Stored>, later: &mut [Later<'_>], seen: &mut Seen) {
+        let mut ask: Vec<Tag> = later.iter().flat_map(|later| later.why.asks()).map(|it| it.tag.clone()).collect();
+        ask.sort_unstable();
+        ask.dedup();
+        self.see(&ask, seen).await;
+        for Later { index, place, bytes, why } in later {
+            let Why::Ask(tags) = why else { continue };
+            let verdict = seen.confirms(tags).map(|holds| if holds { Verdict::Hold } else { Verdict::Differ });
+            match verdict.map(|verdict| self.judge_one(*place, bytes, |_| verdict)) {
+                Ok(Judged::As(stored)) => judged[*index] = Ok(stored),
+                Ok(Judged::Later(broken)) => *why = broken,
+                Err(error) => judged[*index] = Err(error),
+            }
+        }
+    }
+
+    /// Judges what stands under a key, if `holds` knows whether its tags do.
+    fn judge_one(&self, place: Place<'_>, bytes: &Bytes, holds: impl FnOnce(&[TagVersion]) -> Verdict) -> Judged {
+        let (header, payload) = match larder_codec::read_header(bytes, place.region.schema) {
+            Ok(read) => read,
+            Err(failure) => return self.unusable(place, &failure),
+        };
+        let token = header.token();
         match header.kind {
-            Kind::Placeholder => return Ok(Stored::Loading(token)),
-            Kind::Hold => return Ok(Stored::Held),
+            Kind::Placeholder => return Judged::As(Stored::Loading(expected(token))),
+            Kind::Hold => return Judged::As(Stored::Held),
             Kind::Value | Kind::Negative => {}
-            _ => return Ok(Stored::LeftAlone),
+            _ => return Judged::As(Stored::LeftAlone),
         }
+        match holds(&header.tags) {
+            Verdict::Hold => {}
+            Verdict::Differ => return Judged::As(Stored::Dead(expected(token))),
+            Verdict::Ask(tags) => return Judged::Later(Why::Ask(tags)),
+        }
+        self.judge_entry(place, bytes.len(), header, payload)
+    }
+
+    /// Judges an entry whose tags hold.
+    fn judge_entry(&self, place: Place<'_>, bytes: usize, header: Header, payload: &[u8]) -> Judged {
+        let Place { key, region, ops, asked_at } = place;
+        let token = header.token();
         let life = if header.ttl_ms == u64::MAX { Duration::MAX } else { Duration::from_millis(header.ttl_ms) };
-        if !holds? {
-            return Ok(Stored::Dead(token));
-        }
         let now = self.server_now(key);
         let left = header.stale_until.remaining(now).min(life);
         let age = if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(left) };
         let stale_for = left.min(self.left_of_outage(region, age));
         if stale_for.is_zero() {
-            return Ok(Stored::Dead(token));
+            return Judged::As(Stored::Dead(expected(token)));
         }
-        let Some(serde) = ops.serde else { return Ok(Stored::LeftAlone) };
+        let Some(serde) = ops.serde else { return Judged::As(Stored::LeftAlone) };
         let value = if header.kind == Kind::Negative {
             Arc::new(Absent) as AnyValue
         } else {
-            match (serde.decode)(header, payload) {
+            match (serde.decode)(&header, payload) {
                 Ok(value) => value,
-                Err(error) => {
-                    let failure = ReadFailure::from(error);
-                    return self.unusable(key, bytes, &failure, region).await;
-                }
+                Err(error) => return self.unusable(place, &ReadFailure::from(error)),
             }
         };
-        Ok(Stored::Entry(Box::new(RemoteEntry {
+        Judged::As(Stored::Entry(Box::new(RemoteEntry {
             value,
             asked_at,
             fresh_for: header.fresh_until.remaining(now).min(stale_for),
@@ -243,9 +339,9 @@ impl Remote {
             cost: Duration::from_micros(header.load_cost_us.into()),
             stale_by: now.remaining(header.fresh_until),
             age,
-            bytes: bytes.len(),
+            bytes,
             token,
-            tags: header.tags.iter().filter(|tag| !tag.tag.is_own()).map(|tag| tag.tag.clone()).collect(),
+            tags: header.tags.into_iter().map(|carried| carried.tag).filter(|tag| !tag.is_own()).collect(),
         })))
     }
 
@@ -258,38 +354,48 @@ impl Remote {
         region.strategy.outage_ttl.saturating_sub(age)
     }
 
-    /// Counts what cannot be used, removes it if it is certainly broken, and leaves it alone otherwise.
-    async fn unusable(&self, key: &Key, bytes: &[u8], failure: &ReadFailure, region: &RegionState) -> Result<Stored> {
-        region.counters.count(Event::Undecodable);
-        crate::events::undecodable(key, failure);
-        if !failure.may_delete() {
-            return Ok(Stored::LeftAlone);
-        }
-        let Some(atomic) = self.backend.as_atomic() else { return Ok(Stored::LeftAlone) };
+    /// Counts what cannot be used; what is certainly broken is removed, all else left alone.
+    fn unusable(&self, place: Place<'_>, failure: &ReadFailure) -> Judged {
+        place.region.counters.count(Event::Undecodable);
+        crate::events::undecodable(place.key, failure);
+        let removes = failure.may_delete() && self.backend.as_atomic().is_some();
+        if removes { Judged::Later(Why::Broken) } else { Judged::As(Stored::LeftAlone) }
+    }
+
+    async fn remove_broken(&self, key: &Key, bytes: &[u8]) -> Result<()> {
         let head = bytes.len().min(larder_core::envelope::HEADER_BYTES);
         let broken = Expected::prefix(Bytes::copy_from_slice(&bytes[..head])).with_length(bytes.len());
-        atomic.compare_and_delete(key, &broken).await?;
-        Ok(Stored::Nothing)
+        self.atomic()?.compare_and_delete(key, &broken).await?;
+        Ok(())
     }
 
     /// Judges what stood under the key when the token was to be placed.
     pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
-        // It was asked for within the deadline of this step.
-        let seen = (self.clock.now() - region.strategy.remote_deadline, Seen::default());
-        let judged = self.judge_all(std::slice::from_ref(key), vec![Ok(Some(found))], region, ops, seen).await;
-        judged.into_iter().next().unwrap_or(Ok(Stored::Nothing))
+        // It was asked for within the deadline of this step, which is what limits this too.
+        let (asked_at, seen) = (self.timer.now() - region.strategy.remote_deadline, Seen::default());
+        let (keys, found) = (std::slice::from_ref(key), vec![Ok(Some(Found::new(found, None)))]);
+        let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked_at, &seen);
+        if !later.is_empty() {
+            self.judge_later(&mut judged, later, seen, Tick::FOREVER).await;
+        }
+        judged.pop().unwrap_or(Ok(Stored::Nothing))
     }
 
     /// Whether the markers of a stored entry have the versions that it carries; what is no entry holds.
     pub(crate) async fn holds(&self, bytes: &[u8]) -> Result<bool> {
         let Ok((header, _)) = Header::decode(bytes) else { return Ok(true) };
-        self.versions_hold(&[&header.tags], &mut Seen::default()).await.pop().unwrap_or(Ok(true))
+        let (asked, mut seen) = (self.asked(), Seen::default());
+        let verdict = seen.judge(&header.tags, &self.tags.known(asked));
+        let Verdict::Ask(tags) = verdict else { return Ok(verdict == Verdict::Hold) };
+        let ask: Vec<Tag> = tags.iter().map(|carried| carried.tag.clone()).collect();
+        self.see(&ask, &mut seen).await;
+        seen.confirms(&tags)
     }
 
     /// What time the server of a key has: its own clock as far as that was measured, else this machine's.
     pub(crate) fn server_now(&self, key: &Key) -> UnixMillis {
         let lineage = self.primary.as_lineage();
-        lineage.and_then(|lineage| lineage.server_time(key)).unwrap_or_else(|| self.clock.wall())
+        lineage.and_then(|lineage| lineage.server_time(key)).unwrap_or_else(|| self.timer.wall())
     }
 
     /// Writes a value whatever stands there, as a caller's `set` does; `sent` tells whether it came so far.
@@ -332,10 +438,10 @@ impl Remote {
         let Write { key, tags, ops, .. } = write;
         let if_present = options.condition == Condition::IfPresent;
         for _ in 0..ATTEMPTS {
-            let found = self.read_many(std::slice::from_ref(key), region, ops, (tags, if_present)).await.pop();
-            let (present, token) = match found.unwrap_or(Ok(Stored::Nothing))? {
+            let how = Reading { tags, tells: if_present, limit: region.strategy.remote_deadline };
+            let (present, token) = match self.read(key, region, ops, how).await? {
                 Stored::Loading(token) | Stored::Dead(token) => (false, token),
-                Stored::Entry(entry) => (is_present(&entry.value), entry.token),
+                Stored::Entry(entry) => (is_present(&entry.value), entry.token()),
                 // What it is only the store can tell.
                 Stored::LeftAlone if if_present => return self.backend.set(key, value, options).await,
                 _ => return Ok(SetOutcome::Rejected),
@@ -380,6 +486,11 @@ impl Remote {
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {
         self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
     }
+}
+
+/// That of a call which took longer than it may.
+pub(super) fn late(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "remote", format!("no answer from the remote tier within {limit:?}"))
 }
 
 pub(crate) fn ttl(plan: &Plan) -> Ttl {

@@ -5,14 +5,14 @@
 //! or different one makes it dead. While the bus is trusted the process remembers the numbers, so that a read of a tagged
 //! entry costs no round trip more than one without tags.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use larder_core::{Error, ErrorKind, Expiry, GetOptions, Key, Result, Tag, envelope::TagVersion};
 
 use super::{RegionState, fill::MARKER_TTL, hold::is_hold, remote::Remote};
-use crate::tags::{Asked, Version};
+use crate::tags::{Asked, KnownVersions};
 
 /// The versions of a load's tags before the load.
 #[derive(Debug, Clone, Default)]
@@ -54,11 +54,11 @@ pub(super) struct Seen {
 
 /// Whether an entry's tags have the versions that it was stored with.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Hold,
     Differ,
-    /// These must be asked for.
-    Ask(Vec<Tag>),
+    /// As far as is known; these must be asked for.
+    Ask(Vec<TagVersion>),
 }
 
 impl Seen {
@@ -68,25 +68,44 @@ impl Seen {
 
     /// Judges by what was seen, and else by what is known. What is known counts against an entry only if it was read a
     /// moment ago.
-    fn judge(&self, tags: &[TagVersion], known: &[Option<Version>]) -> Verdict {
+    pub(super) fn judge(&self, tags: &[TagVersion], known: &KnownVersions<'_>) -> Verdict {
         let mut ask = Vec::new();
-        for (TagVersion { tag, version }, known) in tags.iter().zip(known) {
-            match (self.versions.get(tag), known) {
+        for carried in tags {
+            let TagVersion { tag, version } = carried;
+            match (self.versions.get(tag), known.of(tag)) {
                 (Some(seen), _) if *seen == Some(*version) => {}
                 (Some(_), _) => return Verdict::Differ,
                 (None, Some(known)) if known.value == *version => {}
                 (None, Some(known)) if known.is_confirmed => return Verdict::Differ,
-                (None, _) => ask.push(tag.clone()),
+                (None, _) => ask.push(carried.clone()),
             }
         }
         if ask.is_empty() { Verdict::Hold } else { Verdict::Ask(ask) }
+    }
+
+    /// Whether those that had to be asked for are what the entry carries.
+    ///
+    /// # Errors
+    /// The fault, if one of them was not answered.
+    pub(super) fn confirms(&self, tags: &[TagVersion]) -> Result<bool> {
+        let seen =
+            || tags.iter().map(|carried| self.versions.get(&carried.tag).map(|seen| *seen == Some(carried.version)));
+        if seen().any(|seen| seen == Some(false)) {
+            return Ok(false);
+        }
+        if seen().all(|seen| seen == Some(true)) {
+            return Ok(true);
+        }
+        Err(self.fault.clone().unwrap_or_else(|| {
+            Error::new(ErrorKind::Protocol, "tags", "the remote tier did not answer for every marker")
+        }))
     }
 }
 
 impl Remote {
     /// Taken before anything is sent.
     pub(crate) fn asked(&self) -> Asked {
-        let now = self.clock.now();
+        let now = self.timer.now();
         self.tags.asked(self.coherence.period(now), now)
     }
 
@@ -95,18 +114,14 @@ impl Remote {
     }
 
     /// The markers that stand for an entry of a region: those of its tags, its region and its namespace.
-    pub(super) fn marked<'t>(
-        &'t self,
-        region: &'t RegionState,
-        tags: &'t [Tag],
-    ) -> impl Iterator<Item = &'t Tag> + Clone {
+    pub(super) fn marked<'t>(&'t self, region: &'t RegionState, tags: &'t [Tag]) -> impl Iterator<Item = &'t Tag> {
         region.own_tags(&self.namespace_prefix).iter().chain(tags)
     }
 
     /// Those whose versions must be asked for.
-    pub(super) fn unknown<'t>(&self, tags: impl Iterator<Item = &'t Tag> + Clone, asked: Asked) -> Vec<Tag> {
-        let known = self.tags.versions(tags.clone(), asked);
-        tags.zip(known).filter(|(_, known)| known.is_none()).map(|(tag, _)| tag.clone()).collect()
+    pub(super) fn unknown<'t>(&self, tags: impl Iterator<Item = &'t Tag>, asked: Asked) -> Vec<Tag> {
+        let known = self.tags.known(asked);
+        tags.filter(|tag| known.of(tag).is_none()).cloned().collect()
     }
 
     pub(super) fn markers(&self, tags: &[Tag]) -> Vec<Key> {
@@ -130,7 +145,7 @@ impl Remote {
         }
         let asked = self.asked();
         // A marker that could not be read is not one that is gone.
-        let answers = self.fallback.get_many_or_fault(&self.markers(tags), GetOptions::new()).await;
+        let answers = self.fallback.get_many_or_fault(&self.markers(tags), GetOptions::new(), Duration::MAX).await;
         let mut learnt = Vec::with_capacity(tags.len());
         for (tag, answer) in tags.iter().zip(answers) {
             match answer {
@@ -145,48 +160,21 @@ impl Remote {
         self.learn(&learnt, asked);
     }
 
-    /// Whether each of these tables of tags holds: by what is known, or else with one more round trip for all of them.
-    pub(super) async fn versions_hold(&self, tables: &[&[TagVersion]], seen: &mut Seen) -> Vec<Result<bool>> {
-        let asked = self.asked();
-        let known: Vec<_> =
-            tables.iter().map(|table| self.tags.versions(table.iter().map(|tag| &tag.tag), asked)).collect();
-        let first: Vec<_> = tables.iter().zip(&known).map(|(table, known)| seen.judge(table, known)).collect();
-        let mut ask: Vec<Tag> = first
-            .iter()
-            .flat_map(|verdict| if let Verdict::Ask(tags) = verdict { tags.as_slice() } else { &[] })
-            .cloned()
-            .collect();
-        ask.sort_unstable();
-        ask.dedup();
-        self.see(&ask, seen).await;
-        let again = first.into_iter().zip(tables).zip(known);
-        again
-            .map(|((verdict, table), known)| match verdict {
-                Verdict::Ask(_) => seen.judge(table, &known),
-                verdict => verdict,
-            })
-            .map(|verdict| match verdict {
-                Verdict::Hold => Ok(true),
-                Verdict::Differ => Ok(false),
-                Verdict::Ask(_) => Err(seen.fault.clone().unwrap_or_else(|| {
-                    Error::new(ErrorKind::Protocol, "tags", "the remote tier did not answer for every marker")
-                })),
-            })
-            .collect()
-    }
-
     /// The versions of an entry's markers before its load, made where there are none; at most one round trip, and one more
     /// for those that are made.
     pub(crate) async fn versions(&self, region: &RegionState, tags: &[Tag]) -> Result<Versions> {
         let any = Tag::any();
         let all: Vec<&Tag> = self.marked(region, tags).chain(std::iter::once(&any)).collect();
         let asked = self.asked();
-        let known = self.tags.versions(all.iter().copied(), asked);
+        let known: Vec<Option<u64>> = {
+            let known = self.tags.known(asked);
+            all.iter().map(|tag| known.of(tag).map(|known| known.value)).collect()
+        };
         let missing = all.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(tag, _)| (*tag).clone());
         let mut read = self.read_or_make(&missing.collect::<Vec<_>>()).await?.into_iter();
         let (mut versions, mut held) = (Vec::with_capacity(all.len()), false);
         for (tag, known) in all.into_iter().zip(known) {
-            let marker = known.map(|known| Marker::Version(known.value)).or_else(|| read.next());
+            let marker = known.map(Marker::Version).or_else(|| read.next());
             let marker = marker.ok_or_else(|| Error::new(ErrorKind::Protocol, "tags", "a marker was not read"))?;
             held |= marker == Marker::Held;
             versions.push(TagVersion { tag: tag.clone(), version: marker.version().unwrap_or(0) });
@@ -239,7 +227,7 @@ impl Remote {
     /// Lets the markers of what was stored live on for as long as new ones do, once a day. Past the fallback: that would
     /// remember a removal if it failed, and here nothing is lost then.
     pub(super) async fn prolong(&self, versions: &Versions) {
-        let due = self.tags.due_for_prolonging(versions.tags.iter().map(|tag| &tag.tag), self.clock.now());
+        let due = self.tags.due_for_prolonging(versions.tags.iter().map(|tag| &tag.tag), self.timer.now());
         if due.is_empty() || !self.fallback.is_calm() {
             return;
         }

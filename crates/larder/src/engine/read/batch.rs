@@ -79,7 +79,7 @@ impl BatchRequest {
         results
             .map(|(place, result)| {
                 let result = result.unwrap_or(Err(Fault::Larder(LoadFault::TimedOut)));
-                self.request.or_at_hand(result, at_hand.get(&place).cloned())
+                self.request.or_at_hand(result, at_hand.get(&place))
             })
             .collect()
     }
@@ -166,7 +166,7 @@ impl BatchRequest {
                 Join::Follow(follower) => followers.push((place, follower, true)),
                 Join::Lead(leader) if engine.loads.is_full() => {
                     let fault = Fault::Larder(LoadFault::Overloaded);
-                    drop(leader.finish(Landed::untagged(Err(fault.clone()))));
+                    leader.end(Landed::untagged(Err(fault.clone())));
                     results[place] = Some(Err(fault));
                 }
                 Join::Lead(leader) => {

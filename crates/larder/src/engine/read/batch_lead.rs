@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::{
     fill::{Claim, Fill, Ground},
-    remote::{Remote, Stored},
+    remote::{Reading, Remote, Stored},
 };
 use crate::stats::Event;
 
@@ -59,21 +59,15 @@ impl Batch {
     /// `waited`: they were found to load before, which one look that fails does not disprove.
     async fn look(&self, items: Vec<Item>, waited: bool) -> (Vec<Claimed>, Vec<Item>) {
         let request = &self.request;
-        let unclaimed = |unverified| move |item| Claimed { item, fill: None, unverified };
-        let Some(remote) = request.remote() else { return (items.into_iter().map(unclaimed(false)).collect(), vec![]) };
-        let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
-        let limit = request.region.strategy.remote_deadline;
-        let read = async { Ok(remote.read_many(&keys, &request.region, request.ops, (&request.tags, false)).await) };
-        let found = match request.engine.within(limit, read).await {
-            Ok(found) => found,
-            Err(error) => {
-                request.engine.remote_fault(&request.region, None, &error);
-                if waited && !request.engine.is_away() {
-                    return (vec![], items);
-                }
-                return (items.into_iter().map(unclaimed(true)).collect(), vec![]);
-            }
+        let Some(remote) = request.remote() else {
+            let unclaimed = |item| Claimed { item, fill: None, unverified: false };
+            return (items.into_iter().map(unclaimed).collect(), vec![]);
         };
+        let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
+        let (timer, limit) = (&request.engine.timer, request.region.strategy.remote_deadline);
+        let until = timer.now_precise() + limit;
+        let how = Reading { tags: request.tags(), tells: false, limit };
+        let found = remote.read_many(&keys, &request.region, request.ops, how).await;
         let (mut ready, mut held, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for (item, stored) in items.into_iter().zip(found) {
             match self.judge(item, stored, waited) {
@@ -83,7 +77,8 @@ impl Batch {
                 Judged::Claim(item, ground) => claims.push((item, ground)),
             }
         }
-        self.claim(claims, &mut ready, &mut held).await;
+        // The read has had its limit; this has what is left of it.
+        self.claim(claims, until.since(timer.now_precise()), &mut ready, &mut held).await;
         (ready, held)
     }
 
@@ -131,14 +126,19 @@ impl Batch {
     }
 
     /// Claims keys, all at the same time, with the versions of their tags, which are read once.
-    async fn claim(&self, claims: Vec<(Item, Ground)>, ready: &mut Vec<Claimed>, held: &mut Vec<Item>) {
+    async fn claim(
+        &self,
+        claims: Vec<(Item, Ground)>,
+        limit: Duration,
+        ready: &mut Vec<Claimed>,
+        held: &mut Vec<Item>,
+    ) {
         let (Some(remote), false) = (self.request.remote(), claims.is_empty()) else { return };
         let (items, grounds): (Vec<Item>, Vec<Ground>) = claims.into_iter().unzip();
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
-        let limit = self.request.region.strategy.remote_deadline;
         let claiming = async {
             let each = keys.iter().zip(grounds).map(|(key, ground)| remote.claim(key, ground));
-            let versions = remote.versions(&self.request.region, &self.request.tags);
+            let versions = remote.versions(&self.request.region, self.request.tags());
             let (versions, claims) = join(versions, join_all(each)).await;
             let complete = |claim: larder_core::Result<_>| Remote::complete(claim?, versions.clone());
             Ok(claims.into_iter().map(complete).collect::<Vec<_>>())
@@ -232,7 +232,7 @@ impl Batch {
             join_all(guards.iter().filter_map(|(guard, _)| Some(guard.as_ref()?.renew_for_ever()))).await;
             pending::<()>().await;
         };
-        let (result, cost) = request.timed(guarded(request, load, renewal)).await;
+        let (result, cost) = request.timed(pin!(guarded(request, pin!(load), pin!(renewal)))).await;
         let answers = match result {
             Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Fault::Loader)).collect(),
             Err(fault) => items.iter().map(|_| Err(fault.clone())).collect::<Vec<_>>(),

@@ -11,7 +11,7 @@ impl LoadRequest {
     pub(crate) async fn load_inline(self, loader: Loader<'_>) -> FlightResult {
         let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
         let result = self.clone().join_inline(loader).await;
-        self.or_at_hand(result, at_hand)
+        self.or_at_hand(result, at_hand.as_ref())
     }
 
     async fn join_inline(self, loader: Loader<'_>) -> FlightResult {

@@ -85,6 +85,9 @@ pub(crate) struct LoadedAny {
 pub(crate) type Loader<'a> =
     Box<dyn FnOnce(Option<PreviousAny>) -> BoxFuture<'a, Result<LoadedAny, AnyError>> + Send + 'a>;
 
+/// How a call hands its loader over, once: when it leads.
+pub(crate) type TakeLoader<'a> = dyn FnMut() -> Loader<'static> + Send + 'a;
+
 /// The circumstances of a load.
 pub(crate) struct How {
     pub(crate) guard: Option<FillGuard>,

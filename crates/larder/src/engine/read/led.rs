@@ -121,7 +121,7 @@ impl Led {
 
     fn finish(self, result: FlightResult, tags: Option<TagCells>) {
         let landed = Landed::new(result, self.began, tags, &self.request);
-        drop(self.leader.finish(landed));
+        self.leader.end(landed);
     }
 
     /// Ends with a fresh entry of the remote tier.
@@ -192,7 +192,7 @@ impl Led {
     fn serve_at_hand(self) {
         if let Some(at_hand) = &self.at_hand {
             let landed = self.landed(at_hand, true);
-            drop(self.leader.finish(landed));
+            self.leader.end(landed);
         }
     }
 
@@ -233,7 +233,7 @@ impl Led {
         } else if let (Fault::Loader(error), false) = (&fault, barred) {
             self.request.remember_failure(&mut self.leader, error, self.began);
         }
-        drop(self.leader.finish(Landed::untagged(Err(fault))));
+        self.leader.end(Landed::untagged(Err(fault)));
     }
 
     /// Answers the callers with a loaded value and commits it through the fence: near tier first, so that no caller who
@@ -241,7 +241,7 @@ impl Led {
     pub(crate) fn store(mut self, mut loaded: LoadedAny, how: How) -> Pending {
         let request = self.request.clone();
         let plan = request.plan(&loaded, how.cost);
-        loaded.tags.retain(|tag| !request.tags.contains(tag));
+        loaded.tags.retain(|tag| !request.tags().contains(tag));
         let value: AnyValue = loaded.value.take().unwrap_or_else(|| Arc::new(Absent));
         let barred = how.guard.as_ref().is_some_and(FillGuard::is_barred);
         let stores = loaded.store && !request.options.no_store && !barred;
@@ -332,9 +332,9 @@ impl LoadRequest {
     /// The call's and the loader's tags.
     fn cells(&self, late: &[Tag]) -> Option<TagCells> {
         if late.is_empty() {
-            return self.engine.tags.cells(&self.tags);
+            return self.engine.tags.cells(self.tags());
         }
-        let mut tags = self.tags.to_vec();
+        let mut tags = self.tags().to_vec();
         tags.extend_from_slice(late);
         self.engine.tags.cells(&tags)
     }

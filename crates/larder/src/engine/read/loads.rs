@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -65,10 +66,8 @@ impl Engine {
     /// Starts a task that [`drain`](Self::drain) waits for. It carries the caller's cache.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let running = Running::new(self);
-        let task = async move {
-            let _running = running;
-            task.await;
-        };
+        // No future of its own around it, which would take the room of the task twice.
+        let task = task.map(move |()| drop(running));
         let handle = match crate::global::scoped() {
             Some(cache) => tokio::spawn(crate::global::with_cache(cache, task)),
             None => tokio::spawn(task),

@@ -30,14 +30,14 @@ mod serving;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use larder_core::Tick;
 use larder_flight::{Follower, Join, Leader, Unwatched};
 use tokio::runtime::RuntimeFlavor;
 
 pub(crate) use self::{
     batch::{Answers, BatchLoader, BatchRequest},
-    landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader},
+    landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader, TakeLoader},
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
     near::{Meta, NearRead, Vouched, answer, judge, provenance},
@@ -58,14 +58,16 @@ use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyErr
 impl LoadRequest {
     /// Joins the key's flight and waits for its result. A value that is at hand serves once the soft time-out has passed,
     /// and where the strategy or the call allows it in place of a fault.
-    pub(crate) async fn load(&self, loader: Loader<'static>) -> FlightResult {
-        let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten();
-        let result = self.join(loader, at_hand.as_ref()).await;
-        self.or_at_hand(result, at_hand)
+    ///
+    /// The loader is asked for if this call leads. What callers wait in is kept small: there may be very many of them.
+    pub(crate) async fn load(&self, loader: &mut TakeLoader<'_>) -> FlightResult {
+        let at_hand = self.serves_what_is_at_hand().then(|| self.at_hand()).flatten().map(Box::new);
+        let result = self.join(loader, at_hand.as_deref()).await;
+        self.or_at_hand(result, at_hand.as_deref())
     }
 
     /// A result, or what is at hand in place of a fault, where that may be served.
-    pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<AtHand>) -> FlightResult {
+    pub(crate) fn or_at_hand(&self, result: FlightResult, at_hand: Option<&AtHand>) -> FlightResult {
         let (safe, now) = (self.region.strategy.fail_safe, self.engine.timer.now());
         match (result, at_hand) {
             (Err(_), Some(at_hand))
@@ -77,7 +79,7 @@ impl LoadRequest {
         }
     }
 
-    async fn join(&self, loader: Loader<'static>, at_hand: Option<&AtHand>) -> FlightResult {
+    async fn join(&self, loader: &mut TakeLoader<'_>, at_hand: Option<&AtHand>) -> FlightResult {
         if Chain::current().contains(self) {
             return Err(Fault::Larder(LoadFault::Recursive));
         }
@@ -86,7 +88,7 @@ impl LoadRequest {
         if let Some(result) = self.served(came) {
             return result;
         }
-        let mut loader = Some(loader);
+        let mut may_lead = true;
         let deadline = self.deadline();
         // Unless what is at hand has died by then.
         let soft = at_hand.zip(self.soft_timeout()).and_then(|(at_hand, limit)| {
@@ -98,32 +100,29 @@ impl LoadRequest {
         let mut waiting = None;
         let mut forced = self.options.force_refresh;
         loop {
-            let joined = if forced && loader.is_some() {
+            let joined = if forced && may_lead {
                 Join::Lead(self.engine.flights.lead_alone(&self.key, self.id))
             } else {
                 self.engine.flights.join(&self.key, self.id)
             };
-            let (follower, follows) = match (joined, loader.take()) {
-                (Join::Lead(leader), Some(_)) if self.engine.loads.is_full() => {
+            let (follower, follows) = match joined {
+                // Its own leader went away without a result: the runtime is shutting down.
+                Join::Lead(_) if !may_lead => return Err(Fault::Larder(LoadFault::TimedOut)),
+                Join::Lead(leader) if self.engine.loads.is_full() => {
                     let fault = Fault::Larder(LoadFault::Overloaded);
-                    drop(leader.finish(Landed::untagged(Err(fault.clone()))));
+                    leader.end(Landed::untagged(Err(fault.clone())));
                     return Err(fault);
                 }
-                (Join::Lead(leader), Some(loader)) => {
+                Join::Lead(leader) => {
                     let follower = leader.follow();
                     let (slot, caller) = LoadSlot::waited_for(&self.engine);
                     waiting = Some(caller);
-                    spawn(self.clone(), leader, loader, None, slot);
+                    may_lead = false;
+                    spawn(self.clone(), leader, loader(), None, slot);
                     (follower, false)
                 }
-                // Its own leader went away without a result: the runtime is shutting down.
-                (Join::Lead(_), None) => return Err(Fault::Larder(LoadFault::TimedOut)),
-                (Join::Follow(follower), rest) => {
-                    // A caller whose own leader went away has not waited for another's.
-                    let follows = rest.is_some();
-                    loader = rest;
-                    (follower, follows)
-                }
+                // A caller whose own leader went away has not waited for another's.
+                Join::Follow(follower) => (follower, may_lead),
             };
             let until = soft.map(|(_, soft)| soft).or(deadline);
             let waited = self.wait(follower, until, came).await;
@@ -135,7 +134,7 @@ impl LoadRequest {
                 }
                 Waited::Again if self.engine.has_ended() => return Err(Fault::Larder(LoadFault::TimedOut)),
                 // What was forced is under way.
-                Waited::Again => forced &= loader.is_some(),
+                Waited::Again => forced &= may_lead,
                 Waited::TimedOut => {
                     return match soft {
                         Some((at_hand, _)) => Ok(at_hand.outcome_at(self.engine.timer.now())),
@@ -189,11 +188,12 @@ impl LoadRequest {
         follower: &mut Follower<Landed>,
         deadline: Tick,
     ) -> Result<Option<Landed>, Unwatched> {
-        match follower.wait_watched(deadline).await {
-            Err(Unwatched) if watch_the_clock(&self.engine, follower, deadline) => {
-                follower.wait_watched(deadline).await
+        let mut has_asked = false;
+        loop {
+            match follower.wait_watched(deadline).await {
+                Err(Unwatched) if !has_asked && watch_the_clock(&self.engine, follower, deadline) => has_asked = true,
+                waited => return waited,
             }
-            waited => waited,
         }
     }
 
@@ -205,10 +205,9 @@ impl LoadRequest {
             None => follower.wait().await,
             Some(deadline) => match self.wait_in_a_crowd(&mut follower, deadline).await {
                 Ok(result) => result,
-                Err(Unwatched) => tokio::select! {
-                    biased;
-                    result = follower.wait() => result,
-                    () = self.engine.timer.sleep_until(deadline) => return Waited::TimedOut,
+                Err(Unwatched) => match select(pin!(follower.wait()), self.engine.timer.sleep_until(deadline)).await {
+                    Either::Left((result, _)) => result,
+                    Either::Right(_) => return Waited::TimedOut,
                 },
             },
         };
@@ -373,7 +372,7 @@ impl Way<'_> {
             },
         };
         let guard = fill.map(|fill| FillGuard::new(request, fill));
-        let (result, cost) = request.timed(run(request, load, guard.as_ref())).await;
+        let (result, cost) = request.timed(pin!(run(request, load, guard.as_ref()))).await;
         Brought::Loaded(result, How { guard, cost, unverified })
     }
 }

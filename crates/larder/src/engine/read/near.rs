@@ -1,6 +1,9 @@
 //! A read of the near tier: synchronous, without allocation, without a lock that outlives it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use larder_core::Tick;
 use larder_memory::{AnyValue, NearEntry};
@@ -9,7 +12,7 @@ use triomphe::ThinArc;
 use crate::{
     coherence::Coherence,
     outcome::{Outcome, Source},
-    tags::{TagCell, TagCells, valid},
+    tags::{TagCell, TagCells, TagTable, valid},
 };
 
 /// What the near tier keeps beside a value. Small: a hit reads all of it, and its size decides how many entries the processor's
@@ -24,8 +27,17 @@ pub(crate) struct Meta {
 
 const _: () = assert!(size_of::<NearEntry<Meta>>() <= 64, "a line of the processor's cache");
 
-/// The tags of an entry, and where the tag epochs stood when its load began.
-type Tagged = ThinArc<u64, Arc<TagCell>>;
+/// The tags of an entry, and what is known of them.
+type Tagged = ThinArc<TagsSeen, Arc<TagCell>>;
+
+#[derive(Debug)]
+struct TagsSeen {
+    /// Where the tag epochs stood when the entry's load began.
+    began: u64,
+    /// Where they stood when the tags were last looked at, and held. As long as they stand there, nothing has to be looked at
+    /// again: the tags of many entries do not all stay in the processor's cache.
+    held_at: AtomicU64,
+}
 
 /// The period of the bus in which an entry was kept, and in the lowest bit whether it may be served only while the bus is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,7 +62,8 @@ impl Vouched {
 impl Meta {
     /// What is known of a value before it is kept.
     pub(crate) fn new(loaded_at: Tick, began: u64, tags: Option<TagCells>) -> Self {
-        let tags = tags.map(|cells| Tagged::from_header_and_iter(began, cells.iter().cloned()));
+        let seen = |began| TagsSeen { began, held_at: AtomicU64::new(began) };
+        let tags = tags.map(|cells| Tagged::from_header_and_iter(seen(began), cells.iter().cloned()));
         Self { loaded_at, tags, bus: Vouched::default() }
     }
 
@@ -71,8 +84,18 @@ impl Meta {
 
     /// Whether none of its tags was invalidated since its load began.
     #[inline]
-    fn is_valid(&self) -> bool {
-        self.tags.as_ref().is_none_or(|tags| valid(&tags.slice, tags.header.header))
+    fn is_valid(&self, tags: &TagTable) -> bool {
+        self.tags.as_ref().is_none_or(|tagged| {
+            let (epoch, seen) = (tags.epoch(), &tagged.header.header);
+            // The epoch is read first: it stands for no invalidation that is not seen in the tags.
+            seen.held_at.load(Ordering::Acquire) == epoch || {
+                let holds = valid(&tagged.slice, seen.began);
+                if holds {
+                    seen.held_at.store(epoch, Ordering::Release);
+                }
+                holds
+            }
+        })
     }
 }
 
@@ -91,12 +114,12 @@ pub(crate) enum NearRead {
 
 /// Judges an entry by the state of the bus, deadlines and tags.
 #[inline(always)]
-pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> NearRead {
+pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence, tags: &TagTable) -> NearRead {
     let Some(entry) = entry else { return NearRead::Miss };
     if !coherence.serves(&entry.meta, now) {
         return NearRead::Miss;
     }
-    if !entry.meta.is_valid() {
+    if !entry.meta.is_valid(tags) {
         return NearRead::Miss;
     }
     if now < entry.fresh_until {

@@ -2,12 +2,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use larder_core::{ErrorKind, Timer};
+use larder_core::{ErrorKind, Result, Timer};
 use larder_flight::{FlightId, Follower, Join, Leader};
 use larder_memory::AnyValue;
 
 use super::{Fault, Landed, LoadRequest, chain::Chain};
-use crate::engine::remote::{Remote, Stored};
+use crate::engine::remote::{Reading, Remote, Stored};
 use crate::{call::TIERS, outcome::Outcome, stats::Event, value::Absent};
 
 impl LoadRequest {
@@ -18,34 +18,45 @@ impl LoadRequest {
         let came = self.engine.tags.epoch();
         let own = self.options.deadline.unwrap_or(Duration::MAX);
         let deadline = self.region.strategy.remote_deadline.min(own);
-        match self.loading() {
-            Some(load) => self.beside_a_load(remote, load, deadline, came).await,
-            None => self.ask(remote, deadline, came).await,
+        // A load of the key that is under way, unless this call comes from there: it would wait for itself.
+        let is_inside = Chain::current().loads(self);
+        let is_load = |id: &FlightId| {
+            let suits = id.value == self.id.value && id.options == self.id.options & TIERS;
+            !is_inside && suits && id.error != self.id.error
+        };
+        match self.engine.flights.join_unless(&self.key, self.id, is_load) {
+            Ok(joined) => self.ask(remote, joined, deadline, came).await,
+            // Boxed, since few reads need it.
+            Err(load) => Box::pin(self.beside_a_load(remote, load, deadline, came)).await,
         }
     }
 
     /// Asks the remote tier, or whoever is asking it.
-    async fn ask(&self, remote: &Remote, deadline: Duration, came: u64) -> Found {
+    async fn ask(&self, remote: &Remote, mut joined: Join<Landed>, deadline: Duration, came: u64) -> Found {
         loop {
-            let landed = match self.engine.flights.join(&self.key, self.id) {
-                Join::Lead(leader) => Some(self.lead_read(remote, leader, deadline).await),
+            let landed = match joined {
+                Join::Lead(mut leader) => {
+                    // Lent: what an async function is given takes its room twice.
+                    let landed = self.lead_read(remote, &mut leader, deadline).await?;
+                    leader.end(landed.clone());
+                    Some(landed)
+                }
                 Join::Follow(follower) => self.engine.within(deadline, async { Ok(follower.wait().await) }).await?,
             };
             return match landed.and_then(|landed| landed.at(came)) {
                 Some(Ok(outcome)) => Ok((!outcome.value.is::<Nothing>()).then_some(outcome)),
                 Some(Err(Fault::Remote(error))) => Err(error),
                 // The leader went away, or what it found is older than this call.
-                _ => continue,
+                _ => {
+                    joined = self.join_read();
+                    continue;
+                }
             };
         }
     }
 
-    /// The load of the key that is under way, unless this call comes from there: it would wait for itself.
-    fn loading(&self) -> Option<Follower<Landed>> {
-        let suits = |id: &FlightId| {
-            id.value == self.id.value && id.error != self.id.error && id.options == self.id.options & TIERS
-        };
-        (!Chain::current().loads(self)).then(|| self.engine.flights.follow(&self.key, suits)).flatten()
+    fn join_read(&self) -> Join<Landed> {
+        self.engine.flights.join(&self.key, self.id)
     }
 
     /// Waits for a load. One that takes long may be a refresh, so that something stands in the remote tier that will do: at
@@ -57,7 +68,7 @@ impl LoadRequest {
         let mut load = pin!(load.wait());
         let (mut landed, mut asked) = (timer.within(deadline / 2, load.as_mut()).await, Ok(None));
         if landed.is_none() {
-            asked = self.ask(remote, left(), came).await;
+            asked = self.ask(remote, self.join_read(), left(), came).await;
             if let Ok(Some(_)) = asked {
                 return asked;
             }
@@ -72,41 +83,36 @@ impl LoadRequest {
                     Ok((!outcome.value.is::<Absent>()).then_some(outcome))
                 }
                 // The load failed or was fenced: what the remote tier has may still do.
-                _ => self.ask(remote, deadline, came).await,
+                _ => self.ask(remote, self.join_read(), deadline, came).await,
             },
         }
     }
 
-    async fn lead_read(&self, remote: &Remote, mut leader: Leader<Landed>, deadline: Duration) -> Landed {
+    /// Reads for all who wait. An error is this call's alone: that it would not wait as long as the others, who join again.
+    async fn lead_read(&self, remote: &Remote, leader: &mut Leader<Landed>, deadline: Duration) -> Result<Landed> {
         let began = self.engine.tags.epoch();
-        let read = async {
-            let key = std::slice::from_ref(&self.key);
-            let found = remote.read_many(key, &self.region, self.ops, (&self.tags, self.options.tells)).await;
-            found.into_iter().next().unwrap_or(Ok(Stored::Nothing))
-        };
-        let landed = match self.engine.within(deadline, read).await {
+        // This call's haste is to be told from what the store answers.
+        let is_hasty = deadline < self.region.strategy.remote_deadline;
+        let how = Reading { tags: self.tags(), tells: self.options.tells || is_hasty, limit: deadline };
+        Ok(match remote.read(&self.key, &self.region, self.ops, how).await {
             Ok(Stored::Entry(entry)) => {
                 let outcome = self.promote(leader.ticket(), &entry, began);
                 Landed::read(Ok(outcome), began, self.engine.tags.cells(&entry.tags))
             }
             Ok(_) => Landed::read(Ok(Outcome::loaded(Arc::new(Nothing) as AnyValue)), began, None),
             Err(error) => {
-                let hasty = error.kind() == ErrorKind::Timeout && deadline < self.region.strategy.remote_deadline;
-                if hasty {
-                    // This call's haste is not the others', who join again, and no fault.
-                    return Landed::read(Err(Fault::Remote(error)), began, None);
+                if is_hasty && error.kind() == ErrorKind::Timeout {
+                    return Err(error);
                 }
                 self.engine.remote_fault(&self.region, Some(&self.key), &error);
                 Landed::read(Err(Fault::Remote(error)), began, None)
             }
-        };
-        drop(leader.finish(landed.clone()));
-        landed
+        })
     }
 }
 
 /// What a read finds.
-type Found = larder_core::Result<Option<Outcome<AnyValue>>>;
+type Found = Result<Option<Outcome<AnyValue>>>;
 
 /// Nothing stands in the remote tier.
 struct Nothing;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use larder_core::{Error, ErrorKind, Expected, Result, Tag, Tick, envelope::Kind};
 use larder_flight::Ticket;
 use larder_memory::{AnyValue, Displaced};
@@ -16,7 +17,7 @@ use super::{Landed, LoadRequest, LoadedAny, Meta};
 use crate::engine::{
     Engine, NearLife, RegionState,
     fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
-    remote::{Encoded, Life, Remote, RemoteEntry, Stored},
+    remote::{Encoded, Life, Reading, Remote, RemoteEntry, Stored},
 };
 use crate::{
     outcome::{Outcome, Source},
@@ -56,39 +57,58 @@ impl LoadRequest {
     /// Asks the remote tier once, within the strategy's deadline. `waited`: this call has waited for another process.
     pub(crate) async fn look(&self, refresh_of: Option<Tick>, waited: bool) -> RemotePhase {
         let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
-        let step = async {
-            let stored = remote.read(&self.key, &self.region, self.ops, &self.tags).await?;
-            self.proceed(remote, stored, refresh_of, waited).await
+        let (timer, limit) = (&self.engine.timer, self.region.strategy.remote_deadline);
+        let until = timer.now_precise() + limit;
+        let considered = match remote.read(&self.key, &self.region, self.ops, self.reading(limit)).await {
+            Ok(stored) => self.consider(stored, refresh_of, waited),
+            Err(error) => return self.fault(&error),
         };
-        self.in_time(step).await
+        match considered {
+            Considered::Done(phase) => phase,
+            Considered::Claim(stale, ground) => {
+                // The read has had its limit; this has what is left of it.
+                let claim = self.claim(remote, (stale, ground), refresh_of, waited);
+                self.in_time(until.since(timer.now_precise()), claim).await
+            }
+        }
     }
 
-    /// A step's result; a fault is counted and no reason to give up.
-    pub(crate) async fn in_time(&self, step: impl Future<Output = Result<RemotePhase>>) -> RemotePhase {
-        self.engine.within(self.region.strategy.remote_deadline, step).await.unwrap_or_else(|error| {
-            self.engine.remote_fault(&self.region, Some(&self.key), &error);
-            RemotePhase::Fault
-        })
+    fn reading(&self, limit: Duration) -> Reading<'_> {
+        Reading { tags: self.tags(), tells: false, limit }
+    }
+
+    /// A fault of the remote tier is counted and no reason to give up.
+    fn fault(&self, error: &Error) -> RemotePhase {
+        self.engine.remote_fault(&self.region, Some(&self.key), error);
+        RemotePhase::Fault
+    }
+
+    fn in_time(
+        &self,
+        limit: Duration,
+        step: impl Future<Output = Result<RemotePhase>>,
+    ) -> impl Future<Output = RemotePhase> {
+        self.engine.within(limit, step).map(|found| found.unwrap_or_else(|error| self.fault(&error)))
     }
 
     /// Claims what may be loaded.
-    async fn proceed(
+    async fn claim(
         &self,
         remote: &Remote,
-        mut stored: Stored,
+        (mut stale, mut ground): (Option<Box<RemoteEntry>>, Ground),
         refresh_of: Option<Tick>,
         waited: bool,
     ) -> Result<RemotePhase> {
         for _ in 0..ATTEMPTS {
-            let (stale, ground) = match self.consider(stored, refresh_of, waited) {
-                Considered::Done(phase) => return Ok(phase),
-                Considered::Claim(stale, ground) => (stale, ground),
-            };
-            stored = match remote.begin_fill(&self.key, ground, &self.region, &self.tags).await? {
+            let stored = match remote.begin_fill(&self.key, ground, &self.region, self.tags()).await? {
                 Claim::Ours(fill) => return Ok(RemotePhase::of(stale, Next::Load(Some(fill)))),
                 Claim::Leased(token) => return Ok(RemotePhase::of(stale, Next::Wait(token))),
                 Claim::Found(bytes) => remote.judge(&self.key, bytes, &self.region, self.ops).await?,
-                Claim::Changed => remote.read(&self.key, &self.region, self.ops, &self.tags).await?,
+                Claim::Changed => remote.read(&self.key, &self.region, self.ops, self.reading(Duration::MAX)).await?,
+            };
+            (stale, ground) = match self.consider(stored, refresh_of, waited) {
+                Considered::Done(phase) => return Ok(phase),
+                Considered::Claim(stale, ground) => (stale, ground),
             };
         }
         Ok(RemotePhase::Go(Next::Load(None)))
@@ -120,15 +140,15 @@ impl LoadRequest {
             Stored::Entry(entry) => entry,
         };
         if self.options.required && entry.value.is::<Absent>() {
-            return Considered::Claim(None, Ground::Living(entry.token, Announce::No));
+            return Considered::Claim(None, Ground::Living(entry.token(), Announce::No));
         }
         // A forced refresh replaces what is stored, unless another process loaded it while this one waited.
         if self.options.force_refresh && !waited {
-            let ground = Ground::Living(entry.token.clone(), Announce::No);
+            let ground = Ground::Living(entry.token(), Announce::No);
             return Considered::Claim(Some(entry), ground);
         }
         let announce = if self.region.strategy.lease == Lease::Off { Announce::No } else { Announce::Yes };
-        let living = |entry: &RemoteEntry| Ground::Living(entry.token.clone(), announce);
+        let living = |entry: &RemoteEntry| Ground::Living(entry.token(), announce);
         if entry.fresh_for.is_zero() {
             let ground = living(&entry);
             return Considered::Claim(refresh_of.is_none().then_some(entry), ground);
@@ -166,8 +186,8 @@ impl LoadRequest {
     /// Loads beside another process, with its token.
     pub(crate) async fn share_token(&self, token: Expected) -> RemotePhase {
         let Some(remote) = self.remote() else { return RemotePhase::Go(Next::Load(None)) };
-        self.in_time(async {
-            let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.region, &self.tags).await?;
+        self.in_time(self.region.strategy.remote_deadline, async {
+            let claim = remote.begin_fill(&self.key, Ground::Shared(token), &self.region, self.tags()).await?;
             Ok(RemotePhase::Go(Next::Load(if let Claim::Ours(fill) = claim { Some(fill) } else { None })))
         })
         .await

@@ -1,6 +1,6 @@
 //! One read: what was asked for, and what that means for the tiers.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
 use larder_core::{Key, Tag, Tick};
@@ -53,11 +53,16 @@ pub(crate) struct LoadRequest {
     pub(crate) key: Key,
     pub(crate) ops: &'static ValueOps,
     pub(crate) id: FlightId,
-    pub(crate) tags: Arc<[Tag]>,
+    /// `None`: there are none.
+    pub(crate) tags: Option<Arc<[Tag]>>,
     pub(crate) options: ReadOptions,
 }
 
 impl LoadRequest {
+    pub(crate) fn tags(&self) -> &[Tag] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+
     /// Whether a near value answers this call: a value of its type, a failure of its loader, or an absence where there may
     /// be one.
     pub(crate) fn accepts(&self, value: &AnyValue) -> bool {
@@ -103,7 +108,7 @@ impl LoadRequest {
 
     /// Whether an entry may carry the call's and the loader's tags; too many are reported and the value is not stored.
     pub(crate) fn checks_tags(&self, late: &[Tag]) -> bool {
-        let mut all = self.tags.to_vec();
+        let mut all = self.tags().to_vec();
         all.extend_from_slice(late);
         match self.region.check_tags("load", &self.key, &all) {
             Ok(()) => true,
@@ -170,7 +175,7 @@ impl LoadRequest {
     }
 
     /// Runs a load, measured and counted.
-    pub(crate) async fn timed<T>(&self, load: impl Future<Output = T>) -> (T, Duration) {
+    pub(crate) async fn timed<T>(&self, load: Pin<&mut impl Future<Output = T>>) -> (T, Duration) {
         let timer = &self.engine.timer;
         let started = timer.now_precise();
         let result = load.await;

@@ -1,6 +1,12 @@
 //! One run of the loader.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -22,14 +28,14 @@ pub(super) async fn run<'l>(
             None => std::future::pending().await,
         }
     };
-    guarded(request, load, renewal).await
+    guarded(request, pin!(load), pin!(renewal)).await
 }
 
 /// Bounds a load in time, and makes a fault of its panic. `renewal` never ends.
 pub(super) async fn guarded<T>(
     request: &LoadRequest,
-    load: impl Future<Output = Result<T, Fault>>,
-    renewal: impl Future<Output = ()>,
+    load: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    renewal: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<T, Fault> {
     let longest = request.region.strategy.max_load.max(request.region.strategy.hard_timeout);
     tokio::select! {
