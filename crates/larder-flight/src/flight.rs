@@ -1,6 +1,12 @@
 //! The flight: one leader loads, everybody gets the result.
 
-use std::{any::TypeId, fmt, future::poll_fn, sync::Arc};
+use std::{
+    any::TypeId,
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use larder_core::Tick;
 
@@ -130,7 +136,12 @@ impl<T: Clone> Follower<T> {
     /// The leader's result; `None` if the leader went away without one, upon which one joins again. Dropping the future
     /// leaves the flight and its other followers alone. Needs no particular runtime.
     pub fn wait(mut self) -> impl Future<Output = Option<T>> {
-        poll_fn(move |context| self.signal.poll(&mut self.place, context.waker()))
+        poll_fn(move |context| self.poll(context))
+    }
+
+    /// A look at the flight, for who waits for more than that; the task is woken at its end.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.signal.poll(&mut self.place, context.waker())
     }
 
     /// The same for a caller with a deadline, without a timer of its own: as long as there is a [`Watch`] of the flight
@@ -139,7 +150,15 @@ impl<T: Clone> Follower<T> {
     /// # Errors
     /// [`Unwatched`] at once if there is none, and later when it has ended: the caller has to watch the clock itself.
     pub fn wait_watched(&mut self, deadline: Tick) -> impl Future<Output = Result<Option<T>, Unwatched>> {
-        poll_fn(move |context| self.signal.poll_watched(deadline, &mut self.place, context.waker()))
+        poll_fn(move |context| self.poll_watched(deadline, context))
+    }
+
+    /// A look at the flight, as [`wait_watched`](Self::wait_watched) takes it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_watched(&mut self, deadline: Tick, context: &mut Context<'_>) -> Poll<Result<Option<T>, Unwatched>> {
+        self.signal.poll_watched(deadline, &mut self.place, context.waker())
     }
 
     /// The duty to watch the clock for all followers whose deadline is not before `until`. It goes to one in the life of a

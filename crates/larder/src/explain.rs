@@ -139,8 +139,8 @@ impl Cache {
     fn explain_near(&self, key: &Key) -> Option<NearExplanation> {
         let engine = &self.engine;
         let now = engine.timer.now();
-        let entry = engine.near.peek(key.as_str())?;
-        let state = match crate::engine::judge(Some(entry.clone()), now, &engine.coherence, &engine.tags) {
+        let entry = engine.near.whole(key.as_str())?;
+        let state = match engine.near_look(key.as_str(), now) {
             NearRead::Miss => "dead",
             _ if now < entry.fresh_until => "fresh",
             _ => "stale",

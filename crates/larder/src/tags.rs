@@ -2,8 +2,8 @@
 //! versions of their markers in the remote tier, as far as they are known.
 //!
 //! Every tag invalidation takes the next epoch. An entry remembers the epoch at which its load *began*; it is valid while
-//! none of its tags was invalidated later than that, which needs no look at the tags as long as no epoch was taken since the
-//! last one. So a load that began before an invalidation yields an entry that is
+//! none of its tags was invalidated later than that, which needs no look at the tags as long as there was no invalidation
+//! since the last one. So a load that began before an invalidation yields an entry that is
 //! dead on arrival, whether it named its tags before or after the load.
 //!
 //! A version is kept only if neither its tag was invalidated nor the bus distrusted since *before* it was asked for
@@ -13,7 +13,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -43,6 +43,21 @@ impl TagCell {
     pub(crate) fn tag(&self) -> &Tag {
         &self.tag
     }
+}
+
+/// Tag invalidations of all caches of this process, plus one. It stays at its largest value, which says nothing any more.
+static CHANGES: AtomicU32 = AtomicU32::new(1);
+
+/// A number that changes with every invalidation of a tag, after its cell has changed: as long as it is the same, cells need
+/// not be looked at again. Never 0. `None`: there were too many.
+#[inline]
+pub(crate) fn changes() -> Option<u32> {
+    let changes = CHANGES.load(Ordering::Acquire);
+    (changes != u32::MAX).then_some(changes)
+}
+
+fn changed() {
+    let _stays = CHANGES.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |changes| changes.checked_add(1));
 }
 
 /// The tags of one entry.
@@ -171,12 +186,12 @@ impl TagTable {
     /// Invalidates every entry whose load began before now and that carries the tag, and forgets the marker's version.
     pub(crate) fn invalidate(&self, tag: &Tag) {
         let mut known = self.known.lock();
-        let epoch = self.epoch() + 1;
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let slot = known.slot(tag);
-        slot.cell.invalidated.store(epoch, Ordering::SeqCst);
+        slot.cell.invalidated.fetch_max(epoch, Ordering::SeqCst);
         slot.kept = None;
-        // After the cell, which whoever sees this epoch must see too. Nobody else raises it meanwhile, under this lock.
-        self.epoch.store(epoch, Ordering::SeqCst);
+        drop(known);
+        changed();
     }
 }
 

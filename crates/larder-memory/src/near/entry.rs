@@ -19,8 +19,47 @@ pub struct NearEntry<M> {
     pub stale_until: Tick,
     /// From then on a hit starts a refresh in the background.
     pub refresh_at: Tick,
-    /// The caller's own; cloned with every hit, so keep it to an `Option<Arc<_>>` or a few numbers.
+    /// The caller's own.
     pub meta: M,
+}
+
+/// What a caller keeps beside a value.
+pub trait Beside: Send + Sync + 'static {
+    /// What a hit gets of it: a few numbers at best. It runs with every hit, under a lock that hits share.
+    #[must_use]
+    fn for_hit(&self) -> Self;
+
+    /// All of it.
+    #[must_use]
+    fn whole(&self) -> Self;
+}
+
+impl<M: Clone + Send + Sync + 'static> Beside for M {
+    #[inline]
+    fn for_hit(&self) -> Self {
+        self.clone()
+    }
+
+    fn whole(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl<M: Beside> NearEntry<M> {
+    #[inline]
+    pub(super) fn for_hit(&self) -> Self {
+        self.with(self.meta.for_hit())
+    }
+
+    pub(super) fn whole(&self) -> Self {
+        self.with(self.meta.whole())
+    }
+
+    #[inline]
+    fn with(&self, meta: M) -> Self {
+        let Self { fresh_until, stale_until, refresh_at, .. } = *self;
+        Self { value: AnyValue::clone(&self.value), fresh_until, stale_until, refresh_at, meta }
+    }
 }
 
 impl<M> NearEntry<M> {

@@ -27,7 +27,7 @@ use std::{
 };
 
 pub use config::NearConfig;
-pub use entry::{AnyValue, NearEntry};
+pub use entry::{AnyValue, Beside, NearEntry};
 use larder_core::{Error, Result, Tick};
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
@@ -69,10 +69,17 @@ pub struct NearStats {
     pub rejected: u64,
 }
 
-#[derive(Clone)]
 struct Stored<M> {
     entry: NearEntry<M>,
     weight: u64,
+}
+
+/// The library clones what a look-up finds, under the lock of its shard.
+impl<M: Beside> Clone for Stored<M> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { entry: self.entry.for_hit(), weight: self.weight }
+    }
 }
 
 #[derive(Clone)]
@@ -149,7 +156,7 @@ pub struct NearTier<M> {
     rejected: AtomicU64,
 }
 
-impl<M: Clone + Send + Sync + 'static> NearTier<M> {
+impl<M: Beside> NearTier<M> {
     /// An empty tier. Allocates nothing for entries yet.
     ///
     /// # Errors
@@ -179,7 +186,8 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
         })
     }
 
-    /// The entry under a key, dead or alive: the caller judges its deadlines. No allocation; no lock is held afterwards.
+    /// The entry under a key, dead or alive: the caller judges its deadlines. What is beside the value is what
+    /// [`Beside::for_hit`] leaves of it. No allocation; no lock is held afterwards.
     #[inline]
     #[must_use]
     pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
@@ -190,6 +198,22 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<NearEntry<M>> {
         self.store.peek(key).map(|stored| stored.entry)
+    }
+
+    /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
+    #[must_use]
+    pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {
+        self.whole_stored(key).map(|stored| stored.entry)
+    }
+
+    fn whole_stored(&self, key: &str) -> Option<Stored<M>> {
+        let mut whole = None;
+        let kept = self.store.remove_if(key, |stored| {
+            whole = Some(Stored { entry: stored.entry.whole(), weight: stored.weight });
+            false
+        });
+        debug_assert!(kept.is_none(), "the closure refuses every removal");
+        whole
     }
 
     /// What the entry under a key counts against the bound, in bytes.
@@ -248,7 +272,7 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
     /// Changes an entry's deadlines or what is kept beside it; its weight stays. Answers whether there was one. As with
     /// [`insert_with`](Self::insert_with), what is pushed out goes into `displaced`.
     pub fn amend(&self, key: Arc<str>, change: impl FnOnce(&mut NearEntry<M>), displaced: &mut Displaced<M>) -> bool {
-        let Some(mut stored) = self.store.peek(&*key) else { return false };
+        let Some(mut stored) = self.whole_stored(&key) else { return false };
         change(&mut stored.entry);
         let deadline = stored.entry.stale_until;
         if let Err(refused) = self.store.replace_with_lifecycle(Arc::clone(&key), stored, false, displaced) {
@@ -320,10 +344,10 @@ impl<M: Clone + Send + Sync + 'static> NearTier<M> {
     }
 
     /// Calls `visit` for every entry, dead ones included, outside the locks: it may use the tier. Entries that come or
-    /// go meanwhile may be missed.
-    pub fn for_each(&self, mut visit: impl FnMut(&str, &NearEntry<M>)) {
+    /// go meanwhile may be missed. What is beside the values is as with a hit.
+    pub fn for_each(&self, mut visit: impl FnMut(&str, NearEntry<M>)) {
         for (key, stored) in self.store.iter() {
-            visit(&key, &stored.entry);
+            visit(&key, stored.entry);
         }
     }
 

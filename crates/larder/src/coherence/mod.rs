@@ -169,8 +169,13 @@ impl Coherence {
     /// Whether a near entry is of this period, and the link was good until now if that is what the entry relies on.
     #[inline]
     pub(crate) fn serves(&self, meta: &Meta, now: Tick) -> bool {
-        let bus = meta.bus();
-        bus.period() == self.period.load(Ordering::Acquire) && (!bus.relies_on_bus() || self.is_trusted(now))
+        self.is_present(meta) && (!meta.bus().relies_on_bus() || self.is_trusted(now))
+    }
+
+    /// Whether a near entry is of this period.
+    #[inline]
+    pub(crate) fn is_present(&self, meta: &Meta) -> bool {
+        meta.bus().is_of(self.period.load(Ordering::Acquire))
     }
 
     /// What a near entry that is kept now remembers: the period, and whether it relies on the bus.
@@ -189,10 +194,10 @@ impl Coherence {
         self.period.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The present period, if near entries of earlier ones were not cleaned up yet. They count as cleaned up then.
-    pub(crate) fn to_clean(&self) -> Option<u64> {
+    /// Whether near entries of earlier periods were not cleaned up yet. They count as cleaned up then.
+    pub(crate) fn is_to_clean(&self) -> bool {
         let period = self.period.load(Ordering::Acquire);
-        (self.cleaned.swap(period, Ordering::AcqRel) != period).then_some(period)
+        self.cleaned.swap(period, Ordering::AcqRel) != period
     }
 
     /// A message with its number.

@@ -43,8 +43,8 @@ impl Engine {
     async fn upkeep(&self) {
         self.notes.upkeep_at(self.timer.now());
         self.near.sweep(self.timer.now(), SWEEP);
-        if let Some(period) = self.coherence.to_clean() {
-            self.near.retain(|_, entry| entry.meta.bus().period() >= period);
+        if self.coherence.is_to_clean() {
+            self.near.retain(|_, entry| self.coherence.is_present(&entry.meta));
         }
         let stats = self.stats();
         self.check_hit_rate(&stats);

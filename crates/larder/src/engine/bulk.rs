@@ -197,7 +197,7 @@ impl Engine {
     fn remaining(&self, entry: Option<NearEntry<Meta>>) -> Option<Remaining> {
         let now = self.timer.now();
         let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-            judge(entry, now, &self.coherence, &self.tags)
+            judge(entry, now, &self.coherence)
         else {
             return None;
         };
@@ -213,7 +213,7 @@ impl Engine {
         let mut keys = Vec::new();
         if self.remote.is_none() {
             self.near.for_each(|key, entry| {
-                if pattern.matches(key) && self.remaining(Some(entry.clone())).is_some() {
+                if pattern.matches(key) && self.remaining(Some(entry)).is_some() {
                     keys.push(Key::from_canonical(key));
                 }
             });

@@ -166,7 +166,12 @@ impl Engine {
     /// Reads the near tier.
     #[inline]
     pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
-        judge(self.near.get(key), now, &self.coherence, &self.tags)
+        judge(self.near.get(key), now, &self.coherence)
+    }
+
+    /// The same with the tags, which hits do not get. Others wait meanwhile, and it counts as no use.
+    pub(crate) fn near_look(&self, key: &str, now: Tick) -> NearRead {
+        judge(self.near.whole(key), now, &self.coherence)
     }
 
     /// The region of a name, with the cache's own policy if it is new.

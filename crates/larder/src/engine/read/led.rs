@@ -102,7 +102,7 @@ impl Led {
             return Some(led);
         }
         let now = request.engine.timer.now();
-        match request.engine.near_read(request.key.as_str(), now) {
+        match request.engine.near_look(request.key.as_str(), now) {
             // Somebody filled or refreshed it between this caller's look and its lead.
             NearRead::Fresh(entry) if takes(&entry, request, refresh_of) => {
                 let result = found(&entry.value, answer(&entry, now));

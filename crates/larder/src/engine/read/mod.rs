@@ -28,9 +28,16 @@ mod request;
 mod run;
 mod serving;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    mem,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::BoxFuture;
 use larder_core::Tick;
 use larder_flight::{Follower, Join, Leader, Unwatched};
 use tokio::runtime::RuntimeFlavor;
@@ -182,37 +189,46 @@ impl LoadRequest {
         }
     }
 
-    /// Waits without a timer of its own as long as one of many watches the clock for all.
-    async fn wait_in_a_crowd(
+    /// Waits without a timer of its own as long as one of many watches the clock for all. Not an async function, whose
+    /// parts would take several times the room: very many may wait here.
+    fn wait(
         &self,
-        follower: &mut Follower<Landed>,
-        deadline: Tick,
-    ) -> Result<Option<Landed>, Unwatched> {
-        let mut has_asked = false;
-        loop {
-            match follower.wait_watched(deadline).await {
-                Err(Unwatched) if !has_asked && watch_the_clock(&self.engine, follower, deadline) => has_asked = true,
-                waited => return waited,
+        mut follower: Follower<Landed>,
+        deadline: Option<Tick>,
+        came: u64,
+    ) -> impl Future<Output = Waited> + Send {
+        let (mut has_begun, mut may_watch, mut sleep) = (false, true, None::<BoxFuture<'static, ()>>);
+        poll_fn(move |context| {
+            if !has_begun && let Some(result) = self.served(came) {
+                return Poll::Ready(Waited::Result(result));
             }
-        }
+            has_begun = true;
+            loop {
+                let landed = match deadline.filter(|_| sleep.is_none()) {
+                    None => follower.poll(context),
+                    Some(deadline) => match follower.poll_watched(deadline, context) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(Ok(landed)) => Poll::Ready(landed),
+                        Poll::Ready(Err(Unwatched)) => {
+                            let is_watched =
+                                mem::take(&mut may_watch) && watch_the_clock(&self.engine, &follower, deadline);
+                            sleep = (!is_watched).then(|| self.engine.timer.sleep_until(deadline));
+                            continue;
+                        }
+                    },
+                };
+                return match (landed, &mut sleep) {
+                    (Poll::Ready(landed), _) => Poll::Ready(self.waited(landed, came)),
+                    (Poll::Pending, Some(sleep)) => sleep.as_mut().poll(context).map(|()| Waited::TimedOut),
+                    (Poll::Pending, None) => Poll::Pending,
+                };
+            }
+        })
     }
 
-    async fn wait(&self, mut follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Waited {
-        if let Some(result) = self.served(came) {
-            return Waited::Result(result);
-        }
-        let result = match deadline {
-            None => follower.wait().await,
-            Some(deadline) => match self.wait_in_a_crowd(&mut follower, deadline).await {
-                Ok(result) => result,
-                Err(Unwatched) => match select(pin!(follower.wait()), self.engine.timer.sleep_until(deadline)).await {
-                    Either::Left((result, _)) => result,
-                    Either::Right(_) => return Waited::TimedOut,
-                },
-            },
-        };
-        let result = result.filter(|landed| !landed.leaves_out(self.options.required));
-        result.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
+    fn waited(&self, landed: Option<Landed>, came: u64) -> Waited {
+        let landed = landed.filter(|landed| !landed.leaves_out(self.options.required));
+        landed.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
     }
 }
 

@@ -2,55 +2,60 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 use larder_core::Tick;
-use larder_memory::{AnyValue, NearEntry};
+use larder_memory::{AnyValue, Beside, NearEntry};
 use triomphe::ThinArc;
 
 use crate::{
     coherence::Coherence,
     outcome::{Outcome, Source},
-    tags::{TagCell, TagCells, TagTable, valid},
+    tags::{TagCell, TagCells, changes, valid},
 };
 
 /// What the near tier keeps beside a value. Small: a hit reads all of it, and its size decides how many entries the processor's
-/// own caches hold.
-#[derive(Debug, Clone)]
+/// own caches hold. A hit gets it without the tags, whose owners it would have to count up and down, and which the processor's
+/// caches do not all hold: with the word whether they hold, for which it seldom has to be looked at them.
+#[derive(Debug)]
 pub(crate) struct Meta {
     /// When the value was loaded, as far as this process knows.
     pub(crate) loaded_at: Tick,
     tags: Option<Tagged>,
     bus: Vouched,
+    /// Where tags are: the number of changes at which they were last found to hold, 0 where that was never. Where there are
+    /// none, or none any more: 0 if they do not hold.
+    held: AtomicU32,
 }
 
 const _: () = assert!(size_of::<NearEntry<Meta>>() <= 64, "a line of the processor's cache");
 
-/// The tags of an entry, and what is known of them.
-type Tagged = ThinArc<TagsSeen, Arc<TagCell>>;
+/// What stands for tags that hold, and for none.
+const HOLDS: u32 = 1;
 
-#[derive(Debug)]
-struct TagsSeen {
-    /// Where the tag epochs stood when the entry's load began.
-    began: u64,
-    /// Where they stood when the tags were last looked at, and held. As long as they stand there, nothing has to be looked at
-    /// again: the tags of many entries do not all stay in the processor's cache.
-    held_at: AtomicU64,
-}
+/// The tags of an entry, and where the tag epochs stood when its load began.
+type Tagged = ThinArc<u64, Arc<TagCell>>;
 
 /// The period of the bus in which an entry was kept, and in the lowest bit whether it may be served only while the bus is trusted.
+/// Periods are compared as far as there is room: trust would have to be lost two thousand million times for two to look the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Vouched(u64);
+pub(crate) struct Vouched(u32);
 
 impl Vouched {
     pub(crate) fn new(period: u64, relies_on_bus: bool) -> Self {
-        Self(period << 1 | u64::from(relies_on_bus))
+        Self(Self::short(period) << 1 | u32::from(relies_on_bus))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "what there is room for")]
+    #[inline]
+    fn short(period: u64) -> u32 {
+        period as u32 & (u32::MAX >> 1)
     }
 
     #[inline]
-    pub(crate) fn period(self) -> u64 {
-        self.0 >> 1
+    pub(crate) fn is_of(self, period: u64) -> bool {
+        self.0 >> 1 == Self::short(period)
     }
 
     #[inline]
@@ -62,9 +67,9 @@ impl Vouched {
 impl Meta {
     /// What is known of a value before it is kept.
     pub(crate) fn new(loaded_at: Tick, began: u64, tags: Option<TagCells>) -> Self {
-        let seen = |began| TagsSeen { began, held_at: AtomicU64::new(began) };
-        let tags = tags.map(|cells| Tagged::from_header_and_iter(seen(began), cells.iter().cloned()));
-        Self { loaded_at, tags, bus: Vouched::default() }
+        let tags = tags.map(|cells| Tagged::from_header_and_iter(began, cells.iter().cloned()));
+        let held = AtomicU32::new(if tags.is_some() { 0 } else { HOLDS });
+        Self { loaded_at, tags, bus: Vouched::default(), held }
     }
 
     pub(crate) fn vouched(mut self, bus: Vouched) -> Self {
@@ -77,25 +82,38 @@ impl Meta {
         self.bus
     }
 
-    /// The cells of its tags.
+    /// The cells of its tags; not of what a hit got.
     pub(crate) fn tags(&self) -> Option<TagCells> {
         self.tags.as_ref().map(|tags| tags.slice.into())
     }
 
     /// Whether none of its tags was invalidated since its load began.
     #[inline]
-    fn is_valid(&self, tags: &TagTable) -> bool {
-        self.tags.as_ref().is_none_or(|tagged| {
-            let (epoch, seen) = (tags.epoch(), &tagged.header.header);
-            // The epoch is read first: it stands for no invalidation that is not seen in the tags.
-            seen.held_at.load(Ordering::Acquire) == epoch || {
-                let holds = valid(&tagged.slice, seen.began);
-                if holds {
-                    seen.held_at.store(epoch, Ordering::Release);
-                }
-                holds
-            }
-        })
+    fn holds(&self) -> bool {
+        let Some(tagged) = &self.tags else { return self.held.load(Ordering::Relaxed) != 0 };
+        // Read first: it stands for no change that the cells do not show.
+        let changes = changes();
+        if changes == Some(self.held.load(Ordering::Acquire)) {
+            return true;
+        }
+        let holds = valid(&tagged.slice, tagged.header.header);
+        if let (true, Some(changes)) = (holds, changes) {
+            self.held.store(changes, Ordering::Release);
+        }
+        holds
+    }
+}
+
+impl Beside for Meta {
+    #[inline]
+    fn for_hit(&self) -> Self {
+        let held = AtomicU32::new(if self.holds() { HOLDS } else { 0 });
+        Self { loaded_at: self.loaded_at, tags: None, bus: self.bus, held }
+    }
+
+    fn whole(&self) -> Self {
+        let held = AtomicU32::new(self.held.load(Ordering::Acquire));
+        Self { loaded_at: self.loaded_at, tags: self.tags.clone(), bus: self.bus, held }
     }
 }
 
@@ -114,12 +132,12 @@ pub(crate) enum NearRead {
 
 /// Judges an entry by the state of the bus, deadlines and tags.
 #[inline(always)]
-pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence, tags: &TagTable) -> NearRead {
+pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> NearRead {
     let Some(entry) = entry else { return NearRead::Miss };
     if !coherence.serves(&entry.meta, now) {
         return NearRead::Miss;
     }
-    if !entry.meta.is_valid(tags) {
+    if !entry.meta.holds() {
         return NearRead::Miss;
     }
     if now < entry.fresh_until {

@@ -149,7 +149,7 @@ impl LoadRequest {
         if !self.reads_near() {
             return self.beside(now)?.at_hand(self.engine.tags.epoch(), now);
         }
-        match self.engine.near_read(self.key.as_str(), now) {
+        match self.engine.near_look(self.key.as_str(), now) {
             NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
                 self.can_serve(&entry.value).then(|| AtHand::near(&entry, now, self))
             }
