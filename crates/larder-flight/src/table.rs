@@ -107,6 +107,16 @@ impl<T> Flights<T> {
         Ok(self.join_in(hashed, id, slot))
     }
 
+    /// Another way to wait for the key's flight, if there is one.
+    #[must_use]
+    pub fn follow(&self, key: &Key, id: FlightId) -> Option<Follower<T>> {
+        let hash = self.hash(key);
+        let table = self.lock(hash);
+        let (_, slot) = table.find(hash, |(held, _)| held.key == *key)?;
+        let flight = slot.flights.iter().find(|flight| flight.id == id)?;
+        Some(Follower::new(Arc::clone(&flight.signal)))
+    }
+
     fn join_in(&self, key: Hashed, id: FlightId, slot: &mut Slot<T>) -> Join<T> {
         match slot.flights.iter().find(|flight| flight.id == id) {
             Some(flight) => Join::Follow(Follower::new(Arc::clone(&flight.signal))),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use larder_core::{ErrorKind, Tick};
-use larder_memory::{Admission, AnyValue, ENTRY_OVERHEAD, NearConfig, NearEntry, NearTier};
+use larder_memory::{Admission, AnyValue, Beside, Displaced, ENTRY_OVERHEAD, NearConfig, NearEntry, NearTier};
 
 fn tier(bytes: u64) -> NearTier<()> {
     NearTier::new(&NearConfig::new(bytes)).expect("a size that is allowed")
@@ -208,7 +208,7 @@ fn a_listing_visits_every_entry_and_may_use_the_tier() {
     let mut sum = 0;
     tier.for_each(|key, entry| {
         assert!(tier.peek(key).is_some());
-        sum += number(entry);
+        sum += number(&entry);
     });
     assert_eq!(sum, 49 * 50 / 2);
 }
@@ -290,4 +290,33 @@ fn a_wrong_size_is_refused_by_name() {
     assert!(refused(NearConfig::default().near_entries(0)).contains("`near_entries`"));
     assert!(refused(NearConfig::default().near_shards(3)).contains("`near_shards`"));
     assert!(refused(NearConfig::new(64 << 10).near_shards(2)).contains("at most 1"));
+}
+
+/// Text that a hit does not get.
+#[derive(Debug, PartialEq)]
+struct Text(Option<&'static str>);
+
+impl Beside for Text {
+    fn for_hit(&self) -> Self {
+        Self(None)
+    }
+
+    fn whole(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+#[test]
+fn a_hit_gets_what_it_needs_and_a_look_gets_all() {
+    let tier = NearTier::new(&NearConfig::new(1 << 20)).unwrap();
+    tier.insert("k".into(), NearEntry::new(value(7), Text(Some("text"))), 1);
+    let beside = |entry: Option<NearEntry<Text>>| entry.unwrap().meta;
+    assert_eq!(beside(tier.get("k")), Text(None));
+    assert_eq!(beside(tier.peek("k")), Text(None));
+    assert_eq!(beside(tier.whole("k")), Text(Some("text")));
+    let at = Tick::from_nanos(5);
+    assert!(tier.amend("k".into(), |entry| entry.refresh_at = at, &mut Displaced::default()));
+    let whole = tier.whole("k").unwrap();
+    assert_eq!((whole.refresh_at, whole.meta), (at, Text(Some("text"))), "what is amended keeps all of it");
+    assert!(tier.whole("other").is_none());
 }

@@ -12,15 +12,16 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use larder_codec::AnyCodec;
-use larder_core::{KeyBuf, Tag, Tick, ToKey};
+use larder_core::{Key, KeyBuf, Tag, Tick, ToKey};
 
-use super::{Place, Slow, erase, flight_id};
+use super::{Place, Slow, counted, erase, flight_id};
 use crate::{
     LoadError, Loaded,
-    engine::{LoadRequest, NearRead, ReadOptions},
+    engine::{Chain, Fault, LoadRequest, NearRead, ReadOptions, Wait, Waited},
+    load_error::LoadFault,
     loaded::Previous,
     outcome::Outcome,
-    private::{Answer, Typed, count_hit, typed},
+    private::{Answer, Typed, count_hit, in_types, typed},
     stats::Event,
     value::ValueOps,
 };
@@ -164,14 +165,14 @@ where
                 }
             }
         }
-        Near::Miss(self.request(key.to_key()))
+        Near::Miss(key.to_key())
     }
 
     fn waits_for_fresh(&self) -> bool {
         self.place.region.strategy.soft_timeout.is_some() && !self.options.allow_stale
     }
 
-    fn request(&self, key: larder_core::Key) -> LoadRequest {
+    fn request(&self, key: Key) -> LoadRequest {
         LoadRequest {
             engine: Arc::clone(&self.place.cache.engine),
             region: Arc::clone(self.place.region),
@@ -184,24 +185,67 @@ where
     }
 
     /// Answers from the near tier, or says what to wait for.
-    #[inline]
     fn start(self) -> Started<'a, V, E> {
         match self.near() {
-            Near::Found(outcome, refresh) => {
-                if let Some((request, loaded_at)) = refresh {
-                    request.refresh(erase(self.loader), loaded_at);
-                }
-                Started::Ready(Ok(outcome))
-            }
-            Near::Miss(request) => Started::Slow(Box::pin(Slow::load(request, self.loader))),
+            Near::Found(outcome, refresh) => Started::Ready(Ok(self.found(outcome, refresh))),
+            Near::Miss(key) => Started::Slow(self.slow(key)),
         }
+    }
+
+    #[inline]
+    fn found(self, outcome: Outcome<Option<Arc<V>>>, refresh: Option<(LoadRequest, Tick)>) -> Outcome<Option<Arc<V>>> {
+        if let Some((request, loaded_at)) = refresh {
+            request.refresh(erase(self.loader), loaded_at);
+        }
+        outcome
+    }
+
+    fn slow(self, key: Key) -> BoxFuture<'a, Answer<V, E>> {
+        Box::pin(Slow::load(self.request(key), self.loader))
+    }
+
+    /// Waits for a load that is under way already, where there is nothing else to it: then this call needs nothing of its
+    /// own for it, which counts where thousands wait.
+    fn follow(&self, key: &Key) -> Option<Wait> {
+        let Self { place: Place { cache, region, .. }, options, .. } = self;
+        let (engine, strategy) = (&cache.engine, &region.strategy);
+        let reads_near = strategy.tiers.uses_near() && !options.skip_near && !options.force_refresh;
+        if !reads_near || options.serves_what_is_at_hand(strategy) || !engine.is_enabled() {
+            return None;
+        }
+        // A loader that comes back to its own key has to be told so.
+        if !Chain::current().is_empty() {
+            return None;
+        }
+        // Taken before the flight is joined: what was invalidated until now must not be what it brings.
+        let came = engine.tags.epoch();
+        let follower = engine.flights.follow(key, flight_id::<V, E>(region, self.ops, options))?;
+        Some(Wait::new(follower, options.until(strategy, engine.timer.as_ref()), came))
+    }
+
+    /// What the flight that was followed has brought; `None`: this call has to see to it by itself.
+    fn followed(&self, waited: Waited) -> Option<Answer<V, E>> {
+        let Place { cache, region, .. } = self.place;
+        let result = match waited {
+            Waited::Again if !cache.engine.has_ended() => return None,
+            Waited::Again => Err(Fault::Larder(LoadFault::TimedOut)),
+            Waited::TimedOut => {
+                region.counters.count(Event::Coalesced);
+                Err(Fault::Larder(LoadFault::TimedOut))
+            }
+            Waited::Result(result) => {
+                region.counters.count(Event::Coalesced);
+                result
+            }
+        };
+        Some(counted(region, in_types(result)))
     }
 }
 
 /// What the near tier says: an answer, with a refresh to start where one is due, or nothing.
 enum Near<V> {
     Found(Outcome<Option<Arc<V>>>, Option<(LoadRequest, Tick)>),
-    Miss(LoadRequest),
+    Miss(Key),
 }
 
 enum Started<'a, V, E> {
@@ -239,6 +283,7 @@ pub struct LoadFuture<'a, K, V, E, F> {
 
 enum State<'a, K, V, E, F> {
     Start(Load<'a, K, V, E, F>),
+    Following(Load<'a, K, V, E, F>, Wait),
     Slow(BoxFuture<'a, Answer<V, E>>),
     Done,
 }
@@ -257,13 +302,38 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slow = match std::mem::replace(&mut self.state, State::Done) {
-            State::Start(load) => match load.start() {
-                Started::Ready(answer) => return Poll::Ready(present(answer).map(|outcome| outcome.value)),
-                Started::Slow(slow) => slow,
+        let followed = match std::mem::replace(&mut self.state, State::Done) {
+            State::Start(load) => match load.near() {
+                Near::Found(outcome, refresh) => {
+                    let outcome = load.found(outcome, refresh);
+                    return Poll::Ready(present(Ok(outcome)).map(|outcome| outcome.value));
+                }
+                Near::Miss(key) => match load.follow(&key) {
+                    Some(wait) => Ok((load, wait)),
+                    None => Err(load.slow(key)),
+                },
             },
-            State::Slow(slow) => slow,
+            State::Following(load, wait) => Ok((load, wait)),
+            State::Slow(slow) => Err(slow),
             State::Done => panic!("a load was polled after it had ended"),
+        };
+        let mut slow = match followed {
+            Err(slow) => slow,
+            Ok((mut load, mut wait)) => {
+                let Place { cache, .. } = load.place;
+                let Poll::Ready(waited) = wait.poll(&cache.engine, load.options.required, context) else {
+                    self.state = State::Following(load, wait);
+                    return Poll::Pending;
+                };
+                if let Some(answer) = load.followed(waited) {
+                    return Poll::Ready(present(answer).map(|outcome| outcome.value));
+                }
+                // It has waited for a part of its time.
+                let now = cache.engine.timer.now_precise();
+                load.options.deadline = wait.deadline().map(|deadline| deadline.since(now)).or(load.options.deadline);
+                let key = load.place.key(&load.key);
+                load.slow(key)
+            }
         };
         match slow.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(present(answer).map(|outcome| outcome.value)),

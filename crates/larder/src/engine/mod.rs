@@ -34,8 +34,9 @@ pub(crate) use self::{
     background::spawn_upkeep,
     bulk::{Written, tally},
     read::{
-        Answers, BatchLoader, BatchRequest, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny, Loader,
-        Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, Vouched, answer, found, judge, provenance,
+        Answers, BatchLoader, BatchRequest, Chain, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny,
+        Loader, Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, Vouched, Wait, Waited, answer, found, judge,
+        provenance,
     },
     region_state::{RegionState, Weigher, region_prefix},
     remote::{Encoded, Life, Reading, Remote, Stored},

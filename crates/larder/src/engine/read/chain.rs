@@ -28,6 +28,10 @@ impl Chain {
         CHAIN.try_with(Clone::clone).unwrap_or_default()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn with(self, request: &LoadRequest) -> Self {
         let link = Link { engine: request.engine.id, id: request.id, key: request.key.clone(), before: self };
         Self(Some(Arc::new(link)))

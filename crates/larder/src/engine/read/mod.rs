@@ -33,7 +33,7 @@ use std::{
     mem,
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -44,6 +44,7 @@ use tokio::runtime::RuntimeFlavor;
 
 pub(crate) use self::{
     batch::{Answers, BatchLoader, BatchRequest},
+    chain::Chain,
     landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader, TakeLoader},
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
@@ -53,7 +54,6 @@ pub(crate) use self::{
     serving::{Kept, Served, Serving},
 };
 use self::{
-    chain::Chain,
     remote_phase::{FillGuard, Next, RemotePhase},
     run::{guarded, run},
 };
@@ -189,46 +189,71 @@ impl LoadRequest {
         }
     }
 
-    /// Waits without a timer of its own as long as one of many watches the clock for all. Not an async function, whose
-    /// parts would take several times the room: very many may wait here.
+    /// Not an async function, which would take room for what it is given twice.
     fn wait(
         &self,
-        mut follower: Follower<Landed>,
+        follower: Follower<Landed>,
         deadline: Option<Tick>,
         came: u64,
     ) -> impl Future<Output = Waited> + Send {
-        let (mut has_begun, mut may_watch, mut sleep) = (false, true, None::<BoxFuture<'static, ()>>);
+        let (mut wait, mut has_begun) = (Wait::new(follower, deadline, came), false);
         poll_fn(move |context| {
-            if !has_begun && let Some(result) = self.served(came) {
+            if !mem::replace(&mut has_begun, true)
+                && let Some(result) = self.served(came)
+            {
                 return Poll::Ready(Waited::Result(result));
             }
-            has_begun = true;
-            loop {
-                let landed = match deadline.filter(|_| sleep.is_none()) {
-                    None => follower.poll(context),
-                    Some(deadline) => match follower.poll_watched(deadline, context) {
-                        Poll::Pending => Poll::Pending,
-                        Poll::Ready(Ok(landed)) => Poll::Ready(landed),
-                        Poll::Ready(Err(Unwatched)) => {
-                            let is_watched =
-                                mem::take(&mut may_watch) && watch_the_clock(&self.engine, &follower, deadline);
-                            sleep = (!is_watched).then(|| self.engine.timer.sleep_until(deadline));
-                            continue;
-                        }
-                    },
-                };
-                return match (landed, &mut sleep) {
-                    (Poll::Ready(landed), _) => Poll::Ready(self.waited(landed, came)),
-                    (Poll::Pending, Some(sleep)) => sleep.as_mut().poll(context).map(|()| Waited::TimedOut),
-                    (Poll::Pending, None) => Poll::Pending,
-                };
-            }
+            wait.poll(&self.engine, self.options.required, context)
         })
     }
+}
 
-    fn waited(&self, landed: Option<Landed>, came: u64) -> Waited {
-        let landed = landed.filter(|landed| !landed.leaves_out(self.options.required));
-        landed.and_then(|landed| landed.at(came)).map_or(Waited::Again, Waited::Result)
+/// A caller that waits for a flight, without a timer of its own as long as one of many watches the clock for all. Small, since
+/// very many may wait.
+pub(crate) struct Wait {
+    follower: Follower<Landed>,
+    deadline: Option<Tick>,
+    /// Where the epochs of the tags stood when the caller came.
+    came: u64,
+    may_watch: bool,
+    sleep: Option<BoxFuture<'static, ()>>,
+}
+
+impl Wait {
+    pub(crate) fn new(follower: Follower<Landed>, deadline: Option<Tick>, came: u64) -> Self {
+        Self { follower, deadline, came, may_watch: true, sleep: None }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        self.deadline
+    }
+
+    /// `required`: that there is no value is no answer, unless the loader always has one.
+    pub(crate) fn poll(&mut self, engine: &Engine, required: bool, context: &mut Context<'_>) -> Poll<Waited> {
+        loop {
+            let landed = match self.deadline.filter(|_| self.sleep.is_none()) {
+                None => self.follower.poll(context),
+                Some(deadline) => match self.follower.poll_watched(deadline, context) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(landed)) => Poll::Ready(landed),
+                    Poll::Ready(Err(Unwatched)) => {
+                        let is_watched =
+                            mem::take(&mut self.may_watch) && watch_the_clock(engine, &self.follower, deadline);
+                        self.sleep = (!is_watched).then(|| engine.timer.sleep_until(deadline));
+                        continue;
+                    }
+                },
+            };
+            return match (landed, &mut self.sleep) {
+                (Poll::Ready(landed), _) => {
+                    let landed = landed.filter(|landed| !landed.leaves_out(required));
+                    let result = landed.and_then(|landed| landed.at(self.came));
+                    Poll::Ready(result.map_or(Waited::Again, Waited::Result))
+                }
+                (Poll::Pending, Some(sleep)) => sleep.as_mut().poll(context).map(|()| Waited::TimedOut),
+                (Poll::Pending, None) => Poll::Pending,
+            };
+        }
     }
 }
 
@@ -251,7 +276,8 @@ fn watch_the_clock(engine: &Engine, follower: &Follower<Landed>, deadline: Tick)
     true
 }
 
-enum Waited {
+/// How a wait ends.
+pub(crate) enum Waited {
     Result(FlightResult),
     /// The leader went away, or what it brought is older than the caller.
     Again,

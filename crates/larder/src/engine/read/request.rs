@@ -3,9 +3,10 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use larder_codec::AnyCodec;
-use larder_core::{Key, Tag, Tick};
+use larder_core::{Key, Tag, Tick, Timer};
 use larder_flight::FlightId;
 use larder_memory::AnyValue;
+use larder_strategy::Strategy;
 
 use super::{AtHand, FlightResult, Kept, NearRead};
 use crate::engine::{Engine, RegionState, Remote};
@@ -43,6 +44,29 @@ impl ReadOptions {
     pub(crate) fn stores_nothing(&self) -> bool {
         self.no_store || self.ttl.is_some_and(|ttl| ttl.is_zero())
     }
+
+    /// How long a caller that finds a stale value waits for a fresh one; `None`: not at all.
+    fn soft_timeout(&self, strategy: &Strategy) -> Option<Duration> {
+        strategy.soft_timeout.filter(|_| !self.allow_stale)
+    }
+
+    /// Whether there is any case in which the caller would be served something else than the load's result. Where not, the
+    /// near tier need not be looked into once more.
+    pub(crate) fn serves_what_is_at_hand(&self, strategy: &Strategy) -> bool {
+        self.allow_stale || strategy.fail_safe.is_some() || self.soft_timeout(strategy).is_some()
+    }
+
+    /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
+    pub(crate) fn until(&self, strategy: &Strategy, timer: &dyn Timer) -> Option<Tick> {
+        let hard = if self.patient { None } else { until(strategy.hard_timeout, timer) };
+        let own = self.deadline.map(|limit| timer.now_precise() + limit);
+        hard.into_iter().chain(own).min()
+    }
+}
+
+/// `None`: that never comes.
+fn until(limit: Duration, timer: &dyn Timer) -> Option<Tick> {
+    larder_core::ttl_millis(limit).map(|_| timer.now_precise() + limit)
 }
 
 /// One read of one key, without the value's type.
@@ -121,26 +145,21 @@ impl LoadRequest {
 
     /// How long a caller that finds a stale value waits for a fresh one; `None`: not at all.
     pub(crate) fn soft_timeout(&self) -> Option<Duration> {
-        self.region.strategy.soft_timeout.filter(|_| !self.options.allow_stale)
+        self.options.soft_timeout(&self.region.strategy)
     }
 
-    /// Until when the caller waits; a call's own deadline counts also where no hard time-out could be told.
+    /// Until when the caller waits.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let hard = self.region.strategy.hard_timeout;
-        let hard = if self.options.patient { None } else { self.wait_limit(hard) };
-        let own = self.options.deadline.map(|limit| self.engine.timer.now_precise() + limit);
-        hard.into_iter().chain(own).min()
+        self.options.until(&self.region.strategy, self.engine.timer.as_ref())
     }
 
     /// `None`: that never comes.
     pub(super) fn wait_limit(&self, limit: Duration) -> Option<Tick> {
-        larder_core::ttl_millis(limit).map(|_| self.engine.timer.now_precise() + limit)
+        until(limit, self.engine.timer.as_ref())
     }
 
-    /// Whether there is any case in which the caller would be served something else than the load's result. Where not, the
-    /// near tier need not be looked into once more.
     pub(super) fn serves_what_is_at_hand(&self) -> bool {
-        self.options.allow_stale || self.region.strategy.fail_safe.is_some() || self.soft_timeout().is_some()
+        self.options.serves_what_is_at_hand(&self.region.strategy)
     }
 
     /// A value that may be served if the load takes too long or fails.
