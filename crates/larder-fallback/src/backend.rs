@@ -46,6 +46,12 @@ impl FallbackBackend {
         self.shared.state()
     }
 
+    /// How long the primary is waited for.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.shared.settings.deadline
+    }
+
     /// Whether nothing is wrong: the breaker is closed and has no fault on its mind, and no removal is remembered. Costs one
     /// load of an atomic.
     #[must_use]

@@ -163,7 +163,8 @@ impl Drop for InFlight<'_> {
 }
 
 impl Shared {
-    /// Waits for the primary until the limit, and tells the breaker. `fault` finds the error that speaks of the
+    /// Waits for the primary until the limit, and tells the breaker; a limit below the deadline that has passed is a caller
+    /// that went away. `fault` finds the error that speaks of the
     /// backend's health in an answer. When the future is dropped, the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,

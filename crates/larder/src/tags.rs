@@ -186,12 +186,14 @@ impl TagTable {
     /// Invalidates every entry whose load began before now and that carries the tag, and forgets the marker's version.
     pub(crate) fn invalidate(&self, tag: &Tag) {
         let mut known = self.known.lock();
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        // Nobody else writes it: that takes the lock.
+        let epoch = self.epoch() + 1;
         let slot = known.slot(tag);
-        slot.cell.invalidated.fetch_max(epoch, Ordering::SeqCst);
+        slot.cell.invalidated.store(epoch, Ordering::SeqCst);
         slot.kept = None;
-        drop(known);
         changed();
+        // Last: whoever begins at this epoch sees that the tag was invalidated, and whoever begins before it is fenced.
+        self.epoch.store(epoch, Ordering::SeqCst);
     }
 }
 

@@ -303,7 +303,7 @@ impl<M: Beside> NearTier<M> {
     }
 
     /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),
-    /// locking for one entry at a time. `keep` may run twice for an entry, the second time under a lock: it must be
+    /// locking for one entry at a time. What is beside the values may be as with a hit. `keep` may run twice for an entry, the second time under a lock: it must be
     /// quick and must not use the tier.
     pub fn retain(&self, keep: impl Fn(&str, &NearEntry<M>) -> bool) -> u64 {
         let mut removed = 0;

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
-    Announcement, Backend, BackendExt, BusSource, Each, GetOptions, Invalidated, Key, Pattern, Remaining, Result,
-    SCAN_PAGE, Scanned, SetItem, SetOptions, SetOutcome, Status, Tag, Target, Ttl,
+    Announcement, Backend, BackendExt, BusSource, Each, Error, GetOptions, Invalidated, Key, Pattern, Remaining,
+    Result, SCAN_PAGE, Scanned, SetItem, SetOptions, SetOutcome, Status, Tag, Target, Ttl,
     envelope::{Header, Kind, TagVersion},
 };
 use larder_fallback::Deferred;
@@ -62,7 +62,10 @@ impl Engine {
                 Ok(Stored::Entry(entry)) => Some(self.promote(region, ticket, &entry, began, ops.size)),
                 Ok(_) => None,
                 Err(error) => {
-                    self.remote_fault(region, Some(ticket.key()), &error);
+                    // What all of them ran into is told once.
+                    if fault.as_ref().is_none_or(|fault: &Error| fault.kind() != error.kind()) {
+                        self.remote_fault(region, Some(ticket.key()), &error);
+                    }
                     fault = Some(error);
                     None
                 }

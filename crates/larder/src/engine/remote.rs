@@ -89,7 +89,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) tags: &'a [Tag],
     /// A key that could not be asked for is an error, and else nothing.
     pub(crate) tells: bool,
-    /// How long it may take in all.
+    /// How long it may take in all. Where that is less than others may take, a time-out is told in any case: the store may have
+    /// the key.
     pub(crate) limit: Duration,
 }
 
@@ -139,6 +140,8 @@ enum Why {
     Ask(Vec<TagVersion>),
     /// It is to be removed.
     Broken,
+    /// It has been judged meanwhile.
+    Settled,
 }
 
 impl Why {
@@ -183,6 +186,7 @@ impl Remote {
         ops: &ValueOps,
         Reading { tags, tells, limit }: Reading<'_>,
     ) -> Each<Stored> {
+        let tells = tells || limit < self.deadline();
         let asked = self.asked();
         let unknown = self.unknown(self.marked(region, tags), asked);
         let all: Cow<'_, [Key]> =
@@ -208,9 +212,14 @@ impl Remote {
         let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked.at(), &seen);
         if !later.is_empty() {
             // Boxed, so that reads which need none of it do not have its size.
-            Box::pin(self.judge_later(&mut judged, later, seen, asked.at() + limit)).await;
+            Box::pin(self.judge_later(&mut judged, later, seen, (asked.at(), limit))).await;
         }
         judged
+    }
+
+    /// How long it is waited for where the caller does not wait less.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.fallback.deadline()
     }
 
     /// What stands under a key; a read that failed is an error.
@@ -254,9 +263,16 @@ impl Remote {
         (judged, later)
     }
 
-    /// Asks for the versions that are needed, for all in one round trip, and removes what is broken; no longer than `until`.
-    async fn judge_later(&self, judged: &mut Each<Stored>, mut later: Vec<Later<'_>>, mut seen: Seen, until: Tick) {
-        let left = until.since(self.timer.now());
+    /// Asks for the versions that are needed, for all in one round trip, and removes what is broken; within what is left of
+    /// the limit.
+    async fn judge_later(
+        &self,
+        judged: &mut Each<Stored>,
+        mut later: Vec<Later<'_>>,
+        mut seen: Seen,
+        (asked_at, limit): (Tick, Duration),
+    ) {
+        let left = left_of(limit, asked_at + limit, self.timer.now());
         let judging = async {
             self.ask_for_versions(judged, &mut later, &mut seen).await;
             let broken = later.iter().filter(|later| matches!(later.why, Why::Broken));
@@ -268,7 +284,8 @@ impl Remote {
             }
         };
         if self.timer.within(left, pin!(judging)).await.is_none() {
-            later.iter().for_each(|later| judged[later.index] = Err(late(left)));
+            let open = later.iter().filter(|later| !matches!(later.why, Why::Settled));
+            open.for_each(|later| judged[later.index] = Err(late(limit)));
         }
     }
 
@@ -280,11 +297,15 @@ impl Remote {
         for Later { index, place, bytes, why } in later {
             let Why::Ask(tags) = why else { continue };
             let verdict = seen.confirms(tags).map(|holds| if holds { Verdict::Hold } else { Verdict::Differ });
-            match verdict.map(|verdict| self.judge_one(*place, bytes, |_| verdict)) {
-                Ok(Judged::As(stored)) => judged[*index] = Ok(stored),
-                Ok(Judged::Later(broken)) => *why = broken,
-                Err(error) => judged[*index] = Err(error),
-            }
+            let judgement = match verdict.map(|verdict| self.judge_one(*place, bytes, |_| verdict)) {
+                Ok(Judged::Later(broken)) => {
+                    *why = broken;
+                    continue;
+                }
+                Ok(Judged::As(stored)) => Ok(stored),
+                Err(error) => Err(error),
+            };
+            (judged[*index], *why) = (judgement, Why::Settled);
         }
     }
 
@@ -376,7 +397,7 @@ impl Remote {
         let (keys, found) = (std::slice::from_ref(key), vec![Ok(Some(Found::new(found, None)))]);
         let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked_at, &seen);
         if !later.is_empty() {
-            self.judge_later(&mut judged, later, seen, Tick::FOREVER).await;
+            self.judge_later(&mut judged, later, seen, (asked_at, Duration::MAX)).await;
         }
         judged.pop().unwrap_or(Ok(Stored::Nothing))
     }
@@ -486,6 +507,12 @@ impl Remote {
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {
         self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
     }
+}
+
+/// What a step has of the limit that it shares with the one before. A part of it also where that has used it all up: it may
+/// have been granted more time, because this process was busy.
+pub(crate) fn left_of(limit: Duration, until: Tick, now: Tick) -> Duration {
+    until.since(now).max(limit / 4)
 }
 
 /// That of a call which took longer than it may.

@@ -585,3 +585,52 @@ async fn an_explanation_that_cannot_be_had_is_an_error() {
     backend.set_for(Operation::GetMany, Fault::Fail(ErrorKind::Timeout));
     assert_eq!(cache.explain("k").await.unwrap_err().kind(), ErrorKind::Timeout);
 }
+
+/// A region whose reads wait for less than a command may take, on a store that does not answer.
+async fn brief(clock: &ManualClock) -> (Cache, Region<str, u32>, Arc<FaultyBackend>) {
+    let (cache, backend) = faulty(clock, &store(clock)).await;
+    let brief = larder::Strategy::default().remote_deadline(Duration::from_millis(10));
+    let region = cache.region("brief").strategy(brief).build().unwrap();
+    clock.settle().await;
+    backend.reset_calls();
+    backend.hang();
+    (cache, region, backend)
+}
+
+#[tokio::test]
+async fn a_read_that_has_used_up_its_time_is_one_fault_and_claims_nothing() {
+    let clock = ManualClock::new();
+    let (cache, region, backend) = brief(&clock).await;
+    let loading = tokio::spawn(async move { region.get_or_load("k", || async { Ok::<_, ()>(7) }).await });
+    clock.settle().await;
+    clock.advance_and_settle(Duration::from_millis(10)).await;
+    assert_eq!(*loading.await.unwrap().unwrap(), 7);
+    assert_eq!(cache.stats().remote_faults, 1);
+    assert_eq!(backend.calls_of(Operation::GetOrSet), 0, "nothing is known of what stands there");
+}
+
+#[tokio::test]
+async fn a_time_out_of_the_region_is_a_fault_for_all_who_wait_and_one_of_the_call_alone_is_not() {
+    let clock = ManualClock::new();
+    let (cache, region, backend) = brief(&clock).await;
+    let read = |deadline: Option<u64>| {
+        let region = region.clone();
+        tokio::spawn(async move {
+            let get = region.get("k");
+            match deadline {
+                Some(millis) => get.deadline(Duration::from_millis(millis)).await,
+                None => get.await,
+            }
+        })
+    };
+    let (first, second) = (read(None), read(None));
+    clock.settle().await;
+    clock.advance_and_settle(Duration::from_millis(10)).await;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (None, None));
+    assert_eq!((backend.calls_of(Operation::GetMany), cache.stats().remote_faults), (1, 1));
+    let hasty = read(Some(3));
+    clock.settle().await;
+    clock.advance_and_settle(Duration::from_millis(3)).await;
+    assert_eq!(hasty.await.unwrap(), None);
+    assert_eq!(cache.stats().remote_faults, 1, "its haste says nothing about the store");
+}

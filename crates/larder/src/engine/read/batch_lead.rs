@@ -64,8 +64,7 @@ impl Batch {
             return (items.into_iter().map(unclaimed).collect(), vec![]);
         };
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
-        let (timer, limit) = (&request.engine.timer, request.region.strategy.remote_deadline);
-        let until = timer.now_precise() + limit;
+        let limit = request.region.strategy.remote_deadline;
         let how = Reading { tags: request.tags(), tells: false, limit };
         let found = remote.read_many(&keys, &request.region, request.ops, how).await;
         let (mut ready, mut held, mut claims) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,8 +76,7 @@ impl Batch {
                 Judged::Claim(item, ground) => claims.push((item, ground)),
             }
         }
-        // The read has had its limit; this has what is left of it.
-        self.claim(claims, until.since(timer.now_precise()), &mut ready, &mut held).await;
+        self.claim(claims, waited, &mut ready, &mut held).await;
         (ready, held)
     }
 
@@ -126,13 +124,7 @@ impl Batch {
     }
 
     /// Claims keys, all at the same time, with the versions of their tags, which are read once.
-    async fn claim(
-        &self,
-        claims: Vec<(Item, Ground)>,
-        limit: Duration,
-        ready: &mut Vec<Claimed>,
-        held: &mut Vec<Item>,
-    ) {
+    async fn claim(&self, claims: Vec<(Item, Ground)>, waited: bool, ready: &mut Vec<Claimed>, held: &mut Vec<Item>) {
         let (Some(remote), false) = (self.request.remote(), claims.is_empty()) else { return };
         let (items, grounds): (Vec<Item>, Vec<Ground>) = claims.into_iter().unzip();
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
@@ -143,7 +135,7 @@ impl Batch {
             let complete = |claim: larder_core::Result<_>| Remote::complete(claim?, versions.clone());
             Ok(claims.into_iter().map(complete).collect::<Vec<_>>())
         };
-        let claims = self.request.engine.within(limit, claiming).await;
+        let claims = self.request.engine.within(self.request.region.strategy.remote_deadline, claiming).await;
         let claims = claims.unwrap_or_else(|error| items.iter().map(|_| Err(error.clone())).collect());
         for (item, claim) in items.into_iter().zip(claims) {
             match claim {
@@ -154,7 +146,11 @@ impl Batch {
                 Err(error) => {
                     let request = &item.led.request;
                     request.engine.remote_fault(&request.region, Some(&request.key), &error);
-                    ready.push(Claimed { item, fill: None, unverified: true });
+                    if waited && !request.engine.is_away() {
+                        held.push(item);
+                    } else {
+                        ready.push(Claimed { item, fill: None, unverified: true });
+                    }
                 }
             }
         }

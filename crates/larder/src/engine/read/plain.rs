@@ -91,9 +91,9 @@ impl LoadRequest {
     /// Reads for all who wait. An error is this call's alone: that it would not wait as long as the others, who join again.
     async fn lead_read(&self, remote: &Remote, leader: &mut Leader<Landed>, deadline: Duration) -> Result<Landed> {
         let began = self.engine.tags.epoch();
-        // This call's haste is to be told from what the store answers.
-        let is_hasty = deadline < self.region.strategy.remote_deadline;
-        let how = Reading { tags: self.tags(), tells: self.options.tells || is_hasty, limit: deadline };
+        // This call's haste says nothing about the store.
+        let is_hasty = deadline < self.region.strategy.remote_deadline.min(remote.deadline());
+        let how = Reading { tags: self.tags(), tells: self.options.tells, limit: deadline };
         Ok(match remote.read(&self.key, &self.region, self.ops, how).await {
             Ok(Stored::Entry(entry)) => {
                 let outcome = self.promote(leader.ticket(), &entry, began);

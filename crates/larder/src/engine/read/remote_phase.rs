@@ -17,6 +17,7 @@ use super::{Landed, LoadRequest, LoadedAny, Meta};
 use crate::engine::{
     Engine, NearLife, RegionState,
     fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
+    left_of,
     remote::{Encoded, Life, Reading, Remote, RemoteEntry, Stored},
 };
 use crate::{
@@ -66,9 +67,8 @@ impl LoadRequest {
         match considered {
             Considered::Done(phase) => phase,
             Considered::Claim(stale, ground) => {
-                // The read has had its limit; this has what is left of it.
                 let claim = self.claim(remote, (stale, ground), refresh_of, waited);
-                self.in_time(until.since(timer.now_precise()), claim).await
+                self.in_time(left_of(limit, until, timer.now_precise()), claim).await
             }
         }
     }
