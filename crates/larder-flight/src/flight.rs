@@ -55,6 +55,9 @@ impl<T> Leader<T> {
     }
 
     /// Another way to wait for this flight: for the caller whose task leads it.
+    ///
+    /// # Panics
+    /// Never: only its end takes the signal, and the leader with it.
     #[must_use]
     pub fn follow(&self) -> Follower<T> {
         Follower::new(Arc::clone(self.signal.as_ref().expect("it has not ended: ending takes it")))
