@@ -137,6 +137,18 @@ impl dyn Timer {
         Within { timer: self, limit, began: None, sleep: None, grants: GRANTS, call }
     }
 
+    /// What a step has of a limit that began with the one before, and ends at `until`. Where that has been granted it anew,
+    /// because this process was busy, so is this one.
+    #[must_use]
+    pub fn left_of(&self, limit: Duration, until: Tick) -> Duration {
+        let left = until.since(self.now_precise());
+        if left.is_zero() && self.is_late(until, limit) { limit } else { left }
+    }
+
+    fn is_late(&self, deadline: Tick, limit: Duration) -> bool {
+        self.lateness(deadline) >= PUNCTUAL.max(limit / 4)
+    }
+
     /// As `within`, for who knows when the call began. A beginning that lies some milliseconds too early, as by
     /// [`now`](Clock::now), makes it a little more patient.
     pub fn within_since<F: Future>(&self, began: Tick, limit: Duration, call: F) -> Within<'_, F> {
@@ -173,7 +185,7 @@ impl<F: Future> Future for Within<'_, F> {
                 (began + *this.limit, this.timer.sleep(*this.limit))
             });
             ready!(sleep.as_mut().poll(context));
-            if *this.grants == 0 || this.timer.lateness(*deadline) < PUNCTUAL.max(*this.limit / 4) {
+            if *this.grants == 0 || !this.timer.is_late(*deadline, *this.limit) {
                 return Poll::Ready(None);
             }
             *this.grants -= 1;
@@ -339,6 +351,10 @@ mod tests {
         assert_eq!(after(3, 4), Some(()));
         assert_eq!(after(3, 6), None);
         assert_eq!(after(u32::MAX, u32::MAX), None, "not for ever");
+        let busy: &dyn Timer = &Busy { clock: SystemClock::new(), late_for: Mutex::new(1) };
+        let limit = Duration::from_millis(50);
+        assert_eq!(busy.left_of(limit, Tick::ZERO), limit, "the step before was late by no fault of its own");
+        assert_eq!(busy.left_of(limit, Tick::ZERO), Duration::ZERO);
     }
 
     #[test]

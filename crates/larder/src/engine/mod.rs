@@ -39,7 +39,7 @@ pub(crate) use self::{
         provenance,
     },
     region_state::{RegionState, Weigher, region_prefix},
-    remote::{Encoded, Life, Reading, Remote, Stored, left_of},
+    remote::{Encoded, Life, Reading, Remote, Stored},
     update::Update,
     versions::version,
     write_path::Write,

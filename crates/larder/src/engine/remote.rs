@@ -272,7 +272,7 @@ impl Remote {
         mut seen: Seen,
         (asked_at, limit): (Tick, Duration),
     ) {
-        let left = left_of(limit, asked_at + limit, self.timer.now());
+        let left = self.timer.left_of(limit, asked_at + limit);
         let judging = async {
             self.ask_for_versions(judged, &mut later, &mut seen).await;
             let broken = later.iter().filter(|later| matches!(later.why, Why::Broken));
@@ -507,12 +507,6 @@ impl Remote {
     pub(super) fn atomic(&self) -> Result<&dyn Atomic> {
         self.backend.as_atomic().ok_or_else(|| Error::unsupported("fill", self.backend.name()))
     }
-}
-
-/// What a step has of the limit that it shares with the one before. A part of it also where that has used it all up: it may
-/// have been granted more time, because this process was busy.
-pub(crate) fn left_of(limit: Duration, until: Tick, now: Tick) -> Duration {
-    until.since(now).max(limit / 4)
 }
 
 /// That of a call which took longer than it may.

@@ -17,7 +17,6 @@ use super::{Landed, LoadRequest, LoadedAny, Meta};
 use crate::engine::{
     Engine, NearLife, RegionState,
     fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
-    left_of,
     remote::{Encoded, Life, Reading, Remote, RemoteEntry, Stored},
 };
 use crate::{
@@ -68,7 +67,7 @@ impl LoadRequest {
             Considered::Done(phase) => phase,
             Considered::Claim(stale, ground) => {
                 let claim = self.claim(remote, (stale, ground), refresh_of, waited);
-                self.in_time(left_of(limit, until, timer.now_precise()), claim).await
+                self.in_time(timer.left_of(limit, until), claim).await
             }
         }
     }
