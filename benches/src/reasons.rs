@@ -28,7 +28,7 @@ const REASONS: [(&str, &str); 10] = [
     (
         "flight, 10000 callers",
         "the flight itself keeps up: see the row of larder-flight. What is added is a look into the near tier for each caller and \
-         a key of its own; those that come before the first one leads also write their request, some 600 bytes",
+         a key of its own; those that come before the first one leads also write their request, half a kilobyte",
     ),
     (
         "get_many",

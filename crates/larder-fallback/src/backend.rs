@@ -126,9 +126,9 @@ impl FallbackBackend {
     /// absent. While the primary is not asked the secondary answers here too. The primary is waited for until the deadline,
     /// or for `limit` where that is less.
     pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions, limit: Duration) -> Each<Option<Found>> {
-        let attempts = self
-            .shared
-            .each("get_many", keys, (Remember::Never, limit), move |primary, keys| primary.get_many(keys, options));
+        let attempts = self.shared.each_within("get_many", keys, (Remember::Never, limit), move |primary, keys| {
+            primary.get_many(keys, options)
+        });
         let attempts = attempts.await;
         let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
         self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
@@ -252,9 +252,8 @@ impl Backend for FallbackBackend {
     }
 
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
-        let attempts = self.shared.each("get_many", keys, (Remember::Never, Duration::MAX), move |primary, keys| {
-            primary.get_many(keys, options)
-        });
+        let attempts =
+            self.shared.each("get_many", keys, Remember::Never, move |primary, keys| primary.get_many(keys, options));
         let attempts = attempts.await;
         self.shared
             .fill_in(keys, attempts, |_, _| Ok(None), move |secondary, keys| secondary.get_many(keys, options))
@@ -263,9 +262,7 @@ impl Backend for FallbackBackend {
 
     async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
         // A removal of the key is remembered: the primary may hold an older value.
-        let attempts = self
-            .shared
-            .each("set_many", items, (Remember::Always, Duration::MAX), |primary, items| primary.set_many(items));
+        let attempts = self.shared.each("set_many", items, Remember::Always, |primary, items| primary.set_many(items));
         let attempts = match attempts.await {
             Attempts::Answered(answers) => return answers,
             Attempts::Mixed(attempts) => attempts,
@@ -282,26 +279,22 @@ impl Backend for FallbackBackend {
 
     /// While the primary is away the answer is an error that says what becomes of the removal: see [`Deferred`].
     async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        let removal = self
-            .shared
-            .each("delete_many", keys, (Remember::Always, Duration::MAX), |primary, keys| primary.delete_many(keys));
+        let removal =
+            self.shared.each("delete_many", keys, Remember::Always, |primary, keys| primary.delete_many(keys));
         self.removing("delete_many", keys, removal).await
     }
 
     async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        let attempts = self
-            .shared
-            .each("ttl_many", keys, (Remember::Never, Duration::MAX), |primary, keys| primary.ttl_many(keys))
-            .await;
+        let attempts =
+            self.shared.each("ttl_many", keys, Remember::Never, |primary, keys| primary.ttl_many(keys)).await;
         self.shared.fill_in(keys, attempts, |_, _| Ok(None), |secondary, keys| secondary.ttl_many(keys)).await
     }
 
     async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
         // A removal is remembered: the primary's entry might outlive what was asked for.
-        let attempts =
-            self.shared.each("expire_many", keys, (Remember::Always, Duration::MAX), move |primary, keys| {
-                primary.expire_many(keys, expiry)
-            });
+        let attempts = self
+            .shared
+            .each("expire_many", keys, Remember::Always, move |primary, keys| primary.expire_many(keys, expiry));
         let attempts = attempts.await;
         let local = self.shared.bounded_expiry(expiry);
         let absent = |key: &Key, error: Option<Error>| Err(error.unwrap_or_else(|| away_error("expire_many", key)));

@@ -1,9 +1,6 @@
 //! The primary's bus, which also tells that its server is back.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
@@ -25,7 +22,7 @@ impl BusSource for FallbackBackend {
     async fn remove_and_publish(&self, keys: &[Key], channel: &str, message: &Announcement) -> Each<bool> {
         let operation = "remove_and_publish";
         let (channel, message) = (channel.to_owned(), Arc::clone(message));
-        let removal = self.shared.each(operation, keys, (Remember::Always, Duration::MAX), move |primary, keys| {
+        let removal = self.shared.each(operation, keys, Remember::Always, move |primary, keys| {
             async move {
                 match primary.as_bus() {
                     Some(bus) => bus.remove_and_publish(keys, &channel, &message).await,

@@ -164,8 +164,8 @@ impl Drop for InFlight<'_> {
 
 impl Shared {
     /// Waits for the primary until the limit, and tells the breaker; a limit below the deadline that has passed is a caller
-    /// that went away. `fault` finds the error that speaks of the
-    /// backend's health in an answer. When the future is dropped, the keys to remember are.
+    /// that went away. `fault` finds the error that speaks of the backend's health in an answer. When the future is dropped,
+    /// the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,
         asking: Asking<'_>,
@@ -223,8 +223,19 @@ impl Shared {
     }
 
     /// Asks the primary about many keys, each on its own: one that fails does not take the others with it. A call in which
-    /// no key was answered is a fault. It may take the deadline, or its caller's limit where that is less.
-    pub(crate) async fn each<I: Item, T: Send>(
+    /// no key was answered is a fault.
+    pub(crate) fn each<I: Item, T: Send>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        items: &[I],
+        remember: Remember,
+        call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
+    ) -> impl Future<Output = Attempts<T>> {
+        self.each_within(operation, items, (remember, Duration::MAX), call)
+    }
+
+    /// The same for a caller that waits for this long at most, where the deadline is not less.
+    pub(crate) async fn each_within<I: Item, T: Send>(
         self: &Arc<Self>,
         operation: &'static str,
         items: &[I],

@@ -194,12 +194,6 @@ impl<M: Beside> NearTier<M> {
         self.store.get(key).map(|stored| stored.entry)
     }
 
-    /// As [`get`](Self::get), without counting as a use of the entry: for listings and explanations.
-    #[must_use]
-    pub fn peek(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.peek(key).map(|stored| stored.entry)
-    }
-
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
     #[must_use]
     pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {

@@ -17,8 +17,7 @@ use larder_core::{Key, KeyBuf, Tag, Tick, ToKey};
 use super::{Place, Slow, counted, erase, flight_id};
 use crate::{
     LoadError, Loaded,
-    engine::{Chain, Fault, LoadRequest, NearRead, ReadOptions, Wait, Waited},
-    load_error::LoadFault,
+    engine::{Chain, LoadRequest, NearRead, ReadOptions, Wait, Waited},
     loaded::Previous,
     outcome::Outcome,
     private::{Answer, Typed, count_hit, in_types, typed},
@@ -134,8 +133,7 @@ where
         let mut buffer = KeyBuf::new();
         self.place.render(&self.key, &mut buffer);
         let key = &buffer;
-        let reads = !self.options.skip_near && !self.options.force_refresh && region.strategy.tiers.uses_near();
-        if reads && engine.is_enabled() {
+        if self.reads_near() {
             let now = engine.timer.now();
             let (entry, refresh) = match engine.near_read(key.as_str(), now) {
                 NearRead::Fresh(entry) | NearRead::Stale(entry) => (Some(entry), false),
@@ -168,6 +166,13 @@ where
         Near::Miss(key.to_key())
     }
 
+    #[inline]
+    fn reads_near(&self) -> bool {
+        let Self { place: Place { cache, region, .. }, options, .. } = self;
+        let uses_near = !options.skip_near && region.strategy.tiers.uses_near();
+        uses_near && !options.force_refresh && cache.engine.is_enabled()
+    }
+
     fn waits_for_fresh(&self) -> bool {
         self.place.region.strategy.soft_timeout.is_some() && !self.options.allow_stale
     }
@@ -179,7 +184,7 @@ where
             key,
             ops: self.ops,
             id: flight_id::<V, E>(self.place.region, self.ops, &self.options),
-            tags: (!self.tags.is_empty()).then(|| self.tags.as_slice().into()),
+            tags: LoadRequest::shared(&self.tags),
             options: self.options.clone(),
         }
     }
@@ -209,8 +214,7 @@ where
     fn follow(&self, key: &Key) -> Option<Wait> {
         let Self { place: Place { cache, region, .. }, options, .. } = self;
         let (engine, strategy) = (&cache.engine, &region.strategy);
-        let reads_near = strategy.tiers.uses_near() && !options.skip_near && !options.force_refresh;
-        if !reads_near || options.serves_what_is_at_hand(strategy) || !engine.is_enabled() {
+        if !self.reads_near() || options.serves_what_is_at_hand(strategy) {
             return None;
         }
         // A loader that comes back to its own key has to be told so.
@@ -226,18 +230,7 @@ where
     /// What the flight that was followed has brought; `None`: this call has to see to it by itself.
     fn followed(&self, waited: Waited) -> Option<Answer<V, E>> {
         let Place { cache, region, .. } = self.place;
-        let result = match waited {
-            Waited::Again if !cache.engine.has_ended() => return None,
-            Waited::Again => Err(Fault::Larder(LoadFault::TimedOut)),
-            Waited::TimedOut => {
-                region.counters.count(Event::Coalesced);
-                Err(Fault::Larder(LoadFault::TimedOut))
-            }
-            Waited::Result(result) => {
-                region.counters.count(Event::Coalesced);
-                result
-            }
-        };
+        let result = waited.for_follower(&cache.engine, region)?;
         Some(counted(region, in_types(result)))
     }
 }
@@ -302,20 +295,24 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let followed = match std::mem::replace(&mut self.state, State::Done) {
-            State::Start(load) => match load.near() {
-                Near::Found(outcome, refresh) => {
-                    let outcome = load.found(outcome, refresh);
-                    return Poll::Ready(present(Ok(outcome)).map(|outcome| outcome.value));
-                }
-                Near::Miss(key) => match load.follow(&key) {
-                    Some(wait) => Ok((load, wait)),
-                    None => Err(load.slow(key)),
-                },
+        let near = if let State::Start(load) = &self.state { Some(load.near()) } else { None };
+        if let Some(Near::Found(outcome, None)) = near {
+            // A hit moves nothing of the call.
+            self.state = State::Done;
+            return Poll::Ready(present(Ok(outcome)).map(|outcome| outcome.value));
+        }
+        let followed = match (std::mem::replace(&mut self.state, State::Done), near) {
+            (State::Start(load), Some(Near::Found(outcome, refresh))) => {
+                let outcome = load.found(outcome, refresh);
+                return Poll::Ready(present(Ok(outcome)).map(|outcome| outcome.value));
+            }
+            (State::Start(load), Some(Near::Miss(key))) => match load.follow(&key) {
+                Some(wait) => Ok((load, wait)),
+                None => Err(load.slow(key)),
             },
-            State::Following(load, wait) => Ok((load, wait)),
-            State::Slow(slow) => Err(slow),
-            State::Done => panic!("a load was polled after it had ended"),
+            (State::Following(load, wait), _) => Ok((load, wait)),
+            (State::Slow(slow), _) => Err(slow),
+            (State::Start(_) | State::Done, _) => panic!("a load was polled after it had ended"),
         };
         let mut slow = match followed {
             Err(slow) => slow,

@@ -4,6 +4,7 @@ mod background;
 mod bulk;
 mod fill;
 mod hold;
+mod judge;
 mod read;
 mod region_state;
 mod remote;

@@ -43,7 +43,7 @@ impl Miss {
             key: self.key.clone(),
             ops,
             id: flight_id::<V, E>(&self.region, ops, &options),
-            tags: (!tags.is_empty()).then(|| tags.into()),
+            tags: LoadRequest::shared(&tags),
             options,
         }
     }

@@ -44,7 +44,7 @@ impl LoadRequest {
                 }
                 Join::Follow(follower) => {
                     let waited = self.wait(follower, deadline, came).await;
-                    self.count_coalesced(true, &waited);
+                    waited.count_coalesced(&self.region);
                     match waited {
                         Waited::Result(result) => return result,
                         Waited::Again => {}

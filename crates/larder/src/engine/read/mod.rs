@@ -57,7 +57,7 @@ use self::{
     remote_phase::{FillGuard, Next, RemotePhase},
     run::{guarded, run},
 };
-use super::{Engine, remote::RemoteEntry};
+use super::{Engine, RegionState, remote::RemoteEntry};
 use crate::{load_error::LoadFault, outcome::Outcome, stats::Event, value::AnyError};
 
 // The caller's part.
@@ -133,7 +133,9 @@ impl LoadRequest {
             };
             let until = soft.map(|(_, soft)| soft).or(deadline);
             let waited = self.wait(follower, until, came).await;
-            self.count_coalesced(follows, &waited);
+            if follows {
+                waited.count_coalesced(&self.region);
+            }
             match waited {
                 Waited::Result(result) => {
                     drop(waiting);
@@ -164,13 +166,6 @@ impl LoadRequest {
         }
     }
 
-    /// Counts a caller that another's load answered, or kept waiting; not one that has to join again.
-    fn count_coalesced(&self, follows: bool, waited: &Waited) {
-        if follows && !matches!(waited, Waited::Again) {
-            self.region.counters.count(Event::Coalesced);
-        }
-    }
-
     /// Waits for the flight of one key of a batch; `None`: it is to be joined again.
     pub(crate) async fn answer_of(
         &self,
@@ -179,11 +174,9 @@ impl LoadRequest {
         came: u64,
         follows: bool,
     ) -> Option<FlightResult> {
-        let waited = self.wait(follower, deadline, came).await;
-        self.count_coalesced(follows, &waited);
-        match waited {
+        match self.wait(follower, deadline, came).await {
+            waited if follows => waited.for_follower(&self.engine, &self.region),
             Waited::Result(result) => Some(result),
-            Waited::Again if follows && !self.engine.has_ended() => None,
             // Its own leader went away without a result: the runtime is shutting down.
             Waited::Again | Waited::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
         }
@@ -282,6 +275,25 @@ pub(crate) enum Waited {
     /// The leader went away, or what it brought is older than the caller.
     Again,
     TimedOut,
+}
+
+impl Waited {
+    /// What a caller gets that waited for another's load; `None`: it is to join again.
+    pub(crate) fn for_follower(self, engine: &Engine, region: &RegionState) -> Option<FlightResult> {
+        self.count_coalesced(region);
+        match self {
+            Self::Result(result) => Some(result),
+            Self::Again if !engine.has_ended() => None,
+            Self::Again | Self::TimedOut => Some(Err(Fault::Larder(LoadFault::TimedOut))),
+        }
+    }
+
+    /// Counts a caller that another's load answered, or kept waiting; not one that has to join again.
+    fn count_coalesced(&self, region: &RegionState) {
+        if !matches!(self, Self::Again) {
+            region.counters.count(Event::Coalesced);
+        }
+    }
 }
 
 /// The leader's task carries the chain of keys that are being loaded.

@@ -83,6 +83,11 @@ pub(crate) struct LoadRequest {
 }
 
 impl LoadRequest {
+    /// Tags as a request has them.
+    pub(crate) fn shared(tags: &[Tag]) -> Option<Arc<[Tag]>> {
+        (!tags.is_empty()).then(|| tags.into())
+    }
+
     pub(crate) fn tags(&self) -> &[Tag] {
         self.tags.as_deref().unwrap_or_default()
     }
