@@ -32,9 +32,9 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
         place.render(key, &mut buffer);
         let key = &buffer;
         let near =
-            if place.region.strategy.tiers.uses_near() { engine.near_read(key.as_str(), now) } else { NearRead::Miss };
-        match near {
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
+            if place.region.strategy.tiers.uses_near() { engine.near_read(key.as_str(), now) } else { NearRead::MISS };
+        match near.living() {
+            Some(entry) => {
                 let stale = now >= entry.fresh_until;
                 match typed::<V>(entry.value) {
                     Typed::Value(value) => {
@@ -49,7 +49,7 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
                     }
                 }
             }
-            NearRead::Miss => missing.push((index, key.to_key())),
+            None => missing.push((index, key.to_key())),
         }
     }
     let keys: Vec<Key> = missing.iter().map(|(_, key)| key.clone()).collect();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     Cache,
-    engine::NearRead,
+    engine::{NearRead, NearState},
     value::{Absent, Failed},
 };
 
@@ -139,9 +139,10 @@ impl Cache {
     fn explain_near(&self, key: &Key) -> Option<NearExplanation> {
         let engine = &self.engine;
         let now = engine.timer.now();
-        let entry = engine.near.whole(key.as_str())?;
-        let state = match engine.near_look(key.as_str(), now) {
-            NearRead::Miss => "dead",
+        let NearRead { entry, state } = engine.near_look(key.as_str(), now);
+        let entry = entry?;
+        let state = match state {
+            NearState::Miss => "dead",
             _ if now < entry.fresh_until => "fresh",
             _ => "stale",
         };

@@ -101,7 +101,9 @@ impl KeyBuf {
 
     #[inline]
     pub(crate) fn push_escaped(&mut self, text: &str, colon_too: bool) {
-        if text.bytes().all(|byte| is_plain(byte, colon_too)) {
+        let wanted = if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH };
+        // To the end in any case: with nothing to decide at each byte it is several times as quick.
+        if text.bytes().fold(wanted, |plain, byte| plain & PLAIN[usize::from(byte)]) == wanted {
             self.push_raw(text);
         } else {
             self.push_escaping(text, colon_too);
@@ -184,11 +186,28 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
     (1..=2).find(|back| end >= *back && text.as_bytes()[end - back] == b'%').map_or(end, |back| end - back)
 }
 
+const PLAIN_IN_PATH: u8 = 1;
+const PLAIN_IN_PART: u8 = 2;
+
+/// Where each byte stands for itself. All the others, which begin with the whole of what is not ASCII, are looked at as
+/// characters.
+static PLAIN: [u8; 256] = {
+    let mut plain = [0; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        plain[byte as usize] = match byte {
+            b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'\\' | b'%' => 0,
+            b':' => PLAIN_IN_PATH,
+            _ => PLAIN_IN_PATH | PLAIN_IN_PART,
+        };
+        byte += 1;
+    }
+    plain
+};
+
 #[inline]
 fn is_plain(byte: u8, colon_too: bool) -> bool {
-    matches!(byte, b'!'..=b'~')
-        && !matches!(byte, b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'\\' | b'%')
-        && !(colon_too && byte == b':')
+    PLAIN[usize::from(byte)] & if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH } != 0
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {

@@ -186,7 +186,8 @@ impl<'a> Generator<'a> {
                     #optional,
                     |__larder_key| { #render },
                 ) {
-                    #private::Lookup::Found(__larder_outcome) => ::core::result::Result::Ok(__larder_outcome),
+                    // Straight out: the usual case.
+                    #private::Lookup::Found(__larder_outcome) => return #success,
                     #private::Lookup::Refresh(__larder_outcome, __larder_miss) => { #refresh }
                     #private::Lookup::Failed(__larder_any) => match __larder_any.downcast::<#slot>() {
                         ::core::result::Result::Ok(__larder_slot) => {

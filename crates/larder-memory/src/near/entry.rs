@@ -7,8 +7,7 @@ use larder_core::Tick;
 /// A value of any type, shared.
 pub type AnyValue = Arc<dyn Any + Send + Sync>;
 
-/// A value with its deadlines, and with whatever else the caller keeps beside it.
-#[derive(Clone)]
+/// A value with its deadlines, and with whatever else the caller keeps beside it. A clone is what a hit gets.
 #[non_exhaustive]
 pub struct NearEntry<M> {
     /// The value.
@@ -21,6 +20,8 @@ pub struct NearEntry<M> {
     pub refresh_at: Tick,
     /// The caller's own.
     pub meta: M,
+    /// What it counts against the bound, once it is kept.
+    pub(super) weight: u64,
 }
 
 /// What a caller keeps beside a value.
@@ -45,20 +46,23 @@ impl<M: Clone + Send + Sync + 'static> Beside for M {
     }
 }
 
-impl<M: Beside> NearEntry<M> {
+/// The library clones what a look-up finds, under the lock of its shard.
+impl<M: Beside> Clone for NearEntry<M> {
     #[inline]
-    pub(super) fn for_hit(&self) -> Self {
+    fn clone(&self) -> Self {
         self.with(self.meta.for_hit())
     }
+}
 
+impl<M: Beside> NearEntry<M> {
     pub(super) fn whole(&self) -> Self {
         self.with(self.meta.whole())
     }
 
     #[inline]
     fn with(&self, meta: M) -> Self {
-        let Self { fresh_until, stale_until, refresh_at, .. } = *self;
-        Self { value: AnyValue::clone(&self.value), fresh_until, stale_until, refresh_at, meta }
+        let Self { fresh_until, stale_until, refresh_at, weight, .. } = *self;
+        Self { value: AnyValue::clone(&self.value), fresh_until, stale_until, refresh_at, meta, weight }
     }
 }
 
@@ -66,7 +70,7 @@ impl<M> NearEntry<M> {
     /// An entry that is fresh for ever.
     #[must_use]
     pub fn new(value: AnyValue, meta: M) -> Self {
-        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta }
+        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta, weight: 0 }
     }
 
     /// Until when it is fresh.

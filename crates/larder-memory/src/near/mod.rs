@@ -69,26 +69,13 @@ pub struct NearStats {
     pub rejected: u64,
 }
 
-struct Stored<M> {
-    entry: NearEntry<M>,
-    weight: u64,
-}
-
-/// The library clones what a look-up finds, under the lock of its shard.
-impl<M: Beside> Clone for Stored<M> {
-    #[inline]
-    fn clone(&self) -> Self {
-        Self { entry: self.entry.for_hit(), weight: self.weight }
-    }
-}
-
 #[derive(Clone)]
 struct ByWeight;
 
-impl<M> Weighter<Arc<str>, Stored<M>> for ByWeight {
+impl<M> Weighter<Arc<str>, NearEntry<M>> for ByWeight {
     #[inline]
-    fn weight(&self, _key: &Arc<str>, stored: &Stored<M>) -> u64 {
-        stored.weight
+    fn weight(&self, _key: &Arc<str>, entry: &NearEntry<M>) -> u64 {
+        entry.weight
     }
 }
 
@@ -98,8 +85,8 @@ struct TakeEvicted;
 /// What an insertion pushed out, carried beyond the locks under which it happened: a value's `Drop` is the user's code.
 /// Dropping this drops the values.
 pub struct Displaced<M> {
-    first: Option<(Arc<str>, Stored<M>)>,
-    more: Vec<(Arc<str>, Stored<M>)>,
+    first: Option<(Arc<str>, NearEntry<M>)>,
+    more: Vec<(Arc<str>, NearEntry<M>)>,
 }
 
 impl<M> Default for Displaced<M> {
@@ -128,20 +115,20 @@ impl<M> fmt::Debug for Displaced<M> {
     }
 }
 
-impl<M> Lifecycle<Arc<str>, Stored<M>> for TakeEvicted {
+impl<M> Lifecycle<Arc<str>, NearEntry<M>> for TakeEvicted {
     type RequestState = Displaced<M>;
 
     #[inline]
-    fn on_evict(&self, state: &mut Displaced<M>, key: Arc<str>, stored: Stored<M>) {
+    fn on_evict(&self, state: &mut Displaced<M>, key: Arc<str>, entry: NearEntry<M>) {
         if state.first.is_none() && state.more.is_empty() {
-            state.first = Some((key, stored));
+            state.first = Some((key, entry));
         } else {
-            state.more.push((key, stored));
+            state.more.push((key, entry));
         }
     }
 }
 
-type Store<M> = Cache<Arc<str>, Stored<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
+type Store<M> = Cache<Arc<str>, NearEntry<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
 
 /// The in-process tier of typed values. All methods may be called from many threads at once.
 pub struct NearTier<M> {
@@ -191,19 +178,15 @@ impl<M: Beside> NearTier<M> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.get(key).map(|stored| stored.entry)
+        self.store.get(key)
     }
 
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
     #[must_use]
     pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {
-        self.whole_stored(key).map(|stored| stored.entry)
-    }
-
-    fn whole_stored(&self, key: &str) -> Option<Stored<M>> {
         let mut whole = None;
-        let kept = self.store.remove_if(key, |stored| {
-            whole = Some(Stored { entry: stored.entry.whole(), weight: stored.weight });
+        let kept = self.store.remove_if(key, |entry| {
+            whole = Some(entry.whole());
             false
         });
         debug_assert!(kept.is_none(), "the closure refuses every removal");
@@ -213,7 +196,7 @@ impl<M: Beside> NearTier<M> {
     /// What the entry under a key counts against the bound, in bytes.
     #[must_use]
     pub fn weight_of(&self, key: &str) -> Option<u64> {
-        self.store.peek(key).map(|stored| stored.weight)
+        self.store.peek(key).map(|entry| entry.weight)
     }
 
     /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
@@ -227,21 +210,21 @@ impl<M: Beside> NearTier<M> {
     pub fn insert_with(
         &self,
         key: Arc<str>,
-        entry: NearEntry<M>,
+        mut entry: NearEntry<M>,
         weight: u64,
         displaced: &mut Displaced<M>,
     ) -> Admission {
-        let weight = weight.saturating_add(key.len() as u64).saturating_add(ENTRY_OVERHEAD);
-        if weight > self.largest {
+        entry.weight = weight.saturating_add(key.len() as u64).saturating_add(ENTRY_OVERHEAD);
+        if entry.weight > self.largest {
             // What stood there is outdated all the same.
             displaced.more.extend(self.store.remove(&*key));
-            displaced.more.push((key, Stored { entry, weight }));
+            displaced.more.push((key, entry));
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Admission::TooHeavy;
         }
         let deadline = entry.stale_until;
         let before = displaced.len();
-        self.store.insert_with_lifecycle(Arc::clone(&key), Stored { entry, weight }, displaced);
+        self.store.insert_with_lifecycle(Arc::clone(&key), entry, displaced);
         self.inserts.fetch_add(1, Ordering::Relaxed);
         let gave_way = displaced.gave_way(before, &key);
         if gave_way > 0 {
@@ -255,8 +238,8 @@ impl<M: Beside> NearTier<M> {
     /// `Drop` would then run under the lock of the deadlines.
     fn deadline_of(&self, key: &Arc<str>) -> Option<Tick> {
         let mut deadline = None;
-        let kept = self.store.remove_if(&**key, |stored| {
-            deadline = Some(stored.entry.stale_until);
+        let kept = self.store.remove_if(&**key, |entry| {
+            deadline = Some(entry.stale_until);
             false
         });
         debug_assert!(kept.is_none(), "the closure refuses every removal");
@@ -266,10 +249,10 @@ impl<M: Beside> NearTier<M> {
     /// Changes an entry's deadlines or what is kept beside it; its weight stays. Answers whether there was one. As with
     /// [`insert_with`](Self::insert_with), what is pushed out goes into `displaced`.
     pub fn amend(&self, key: Arc<str>, change: impl FnOnce(&mut NearEntry<M>), displaced: &mut Displaced<M>) -> bool {
-        let Some(mut stored) = self.whole_stored(&key) else { return false };
-        change(&mut stored.entry);
-        let deadline = stored.entry.stale_until;
-        if let Err(refused) = self.store.replace_with_lifecycle(Arc::clone(&key), stored, false, displaced) {
+        let Some(mut entry) = self.whole(&key) else { return false };
+        change(&mut entry);
+        let deadline = entry.stale_until;
+        if let Err(refused) = self.store.replace_with_lifecycle(Arc::clone(&key), entry, false, displaced) {
             // Gone in between: the copy may be the last owner of the value.
             displaced.more.push(refused);
             return false;
@@ -287,22 +270,22 @@ impl<M: Beside> NearTier<M> {
 
     /// Removes an entry.
     pub fn remove(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.remove(key).map(|(_, stored)| stored.entry)
+        self.store.remove(key).map(|(_, entry)| entry)
     }
 
     /// Removes an entry if it is (still) the one that is meant; answers whether it did. Nothing can be put in its place
     /// between the question and the removal. `which` runs under a lock: it must be quick and must not use the tier.
     pub fn remove_if(&self, key: &str, which: impl FnOnce(&NearEntry<M>) -> bool) -> bool {
-        self.store.remove_if(key, |stored| which(&stored.entry)).is_some()
+        self.store.remove_if(key, which).is_some()
     }
 
     /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),
-    /// locking for one entry at a time. What is beside the values may be as with a hit. `keep` may run twice for an entry, the second time under a lock: it must be
-    /// quick and must not use the tier.
+    /// locking for one entry at a time. What is beside the values may be as with a hit. `keep` may run twice for an entry,
+    /// the second time under a lock: it must be quick and must not use the tier.
     pub fn retain(&self, keep: impl Fn(&str, &NearEntry<M>) -> bool) -> u64 {
         let mut removed = 0;
-        for (key, stored) in self.store.iter() {
-            if !keep(&key, &stored.entry) {
+        for (key, entry) in self.store.iter() {
+            if !keep(&key, &entry) {
                 removed += u64::from(self.remove_if(&key, |entry| !keep(&key, entry)));
             }
         }
@@ -340,8 +323,8 @@ impl<M: Beside> NearTier<M> {
     /// Calls `visit` for every entry, dead ones included, outside the locks: it may use the tier. Entries that come or
     /// go meanwhile may be missed. What is beside the values is as with a hit.
     pub fn for_each(&self, mut visit: impl FnMut(&str, NearEntry<M>)) {
-        for (key, stored) in self.store.iter() {
-            visit(&key, stored.entry);
+        for (key, entry) in self.store.iter() {
+            visit(&key, entry);
         }
     }
 

@@ -15,7 +15,7 @@ use larder_core::{Key, KeyBuf, Result, ToKey};
 use super::{Place, TELLS, flight_id};
 use crate::{
     Cache,
-    engine::{LoadRequest, NearRead, NoLoader, ReadOptions},
+    engine::{LoadRequest, NearRead, NearState, NoLoader, ReadOptions},
     outcome::{Outcome, Source},
     private::{Typed, count_hit, typed},
     stats::Event,
@@ -83,8 +83,9 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
         let key = &buffer;
         if !self.options.skip_near && region.strategy.tiers.uses_near() {
             let now = engine.timer.now();
-            if let NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) =
-                engine.near_read(key.as_str(), now)
+            let NearRead { entry, state } = engine.near_read(key.as_str(), now);
+            if let Some(entry) = entry
+                && state != NearState::Miss
             {
                 let outcome = crate::engine::provenance(&entry, now);
                 match typed::<V>(entry.value) {

@@ -17,7 +17,7 @@ use larder_core::{Key, KeyBuf, Tag, Tick, ToKey};
 use super::{Place, Slow, counted, erase, flight_id};
 use crate::{
     LoadError, Loaded,
-    engine::{Chain, LoadRequest, NearRead, ReadOptions, Wait, Waited},
+    engine::{Chain, LoadRequest, NearRead, NearState, ReadOptions, Wait, Waited},
     loaded::Previous,
     outcome::Outcome,
     private::{Answer, Typed, count_hit, in_types, typed},
@@ -135,14 +135,12 @@ where
         let key = &buffer;
         if self.reads_near() {
             let now = engine.timer.now();
-            let (entry, refresh) = match engine.near_read(key.as_str(), now) {
-                NearRead::Fresh(entry) | NearRead::Stale(entry) => (Some(entry), false),
-                // It is kept at hand while this call waits a moment for a fresh one.
-                NearRead::Refresh(entry) if now >= entry.fresh_until && self.waits_for_fresh() => (None, false),
-                NearRead::Refresh(entry) => (Some(entry), true),
-                NearRead::Miss => (None, false),
-            };
-            if let Some(entry) = entry {
+            let NearRead { entry, state } = engine.near_read(key.as_str(), now);
+            if let Some(entry) = entry
+                && state != NearState::Miss
+                // Otherwise it is kept at hand while this call waits a moment for a fresh one.
+                && !(state == NearState::Refresh && now >= entry.fresh_until && self.waits_for_fresh())
+            {
                 let outcome = crate::engine::provenance(&entry, now);
                 let loaded_at = entry.meta.loaded_at;
                 let found = match typed::<V>(entry.value) {
@@ -158,7 +156,7 @@ where
                 };
                 if let Some(found) = found {
                     count_hit(region, outcome.stale);
-                    let refresh = refresh.then(|| (self.request(key.to_key()), loaded_at));
+                    let refresh = (state == NearState::Refresh).then(|| (self.request(key.to_key()), loaded_at));
                     return Near::Found(outcome.map(|()| found), refresh);
                 }
             }
@@ -184,7 +182,7 @@ where
             key,
             ops: self.ops,
             id: flight_id::<V, E>(self.place.region, self.ops, &self.options),
-            tags: LoadRequest::shared(&self.tags),
+            tags: LoadRequest::shared(self.tags.as_slice()),
             options: self.options.clone(),
         }
     }

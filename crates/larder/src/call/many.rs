@@ -119,7 +119,7 @@ where
             key: Key::from_canonical(place.region.prefix.as_str()),
             ops,
             id,
-            tags: LoadRequest::shared(&tags),
+            tags: LoadRequest::shared(tags),
             options,
         };
         load_many(request, rendered, erase(&keys, loader)).await

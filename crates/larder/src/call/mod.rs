@@ -29,7 +29,7 @@ pub(crate) use self::{
 };
 use crate::{
     Cache, Loaded,
-    engine::{LoadRequest, LoadedAny, Loader, NearRead, ReadOptions, RegionState},
+    engine::{LoadRequest, LoadedAny, Loader, ReadOptions, RegionState},
     loaded::{Previous, PreviousAny},
     outcome::Source,
     private::{Answer, in_types},
@@ -170,8 +170,7 @@ where
     if engine.is_enabled() && request.reads_near() {
         let now = engine.timer.now();
         // A loader that borrows cannot refresh in the background: it runs here, once the value is stale.
-        if let NearRead::Fresh(entry) | NearRead::Stale(entry) | NearRead::Refresh(entry) =
-            engine.near_read(request.key.as_str(), now)
+        if let Some(entry) = engine.near_read(request.key.as_str(), now).living()
             && request.accepts(&entry.value)
             && (now < entry.fresh_until || now < entry.refresh_at)
         {

@@ -12,7 +12,7 @@ use larder_fallback::Deferred;
 use larder_memory::{AnyValue, NearEntry};
 
 use super::{
-    Engine, Life, Meta, NearRead, Reading, RegionState, Remote, Stored, Write, hold::HOLD_LIFE, judge,
+    Engine, Life, Meta, NearRead, Reading, RegionState, Remote, Stored, Write, hold::HOLD_LIFE,
     write_path::SecondFence,
 };
 use crate::{
@@ -199,11 +199,7 @@ impl Engine {
 
     fn remaining(&self, entry: Option<NearEntry<Meta>>) -> Option<Remaining> {
         let now = self.timer.now();
-        let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-            judge(entry, now, &self.coherence)
-        else {
-            return None;
-        };
+        let entry = NearRead::of(entry, now, &self.coherence).living()?;
         if !is_present(&entry.value) {
             return None;
         }

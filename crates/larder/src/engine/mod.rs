@@ -36,7 +36,7 @@ pub(crate) use self::{
     bulk::{Written, tally},
     read::{
         Answers, BatchLoader, BatchRequest, Chain, Fault, FlightResult, How, Landed, Led, LoadRequest, LoadedAny,
-        Loader, Loads, Meta, NearRead, NoLoader, ReadOptions, Serving, Vouched, Wait, Waited, answer, found, judge,
+        Loader, Loads, Meta, NearRead, NearState, NoLoader, ReadOptions, Serving, Vouched, Wait, Waited, answer, found,
         provenance,
     },
     region_state::{RegionState, Weigher, region_prefix},
@@ -168,12 +168,12 @@ impl Engine {
     /// Reads the near tier.
     #[inline]
     pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
-        judge(self.near.get(key), now, &self.coherence)
+        NearRead::of(self.near.get(key), now, &self.coherence)
     }
 
     /// The same with the tags, which hits do not get. Others wait meanwhile, and it counts as no use.
     pub(crate) fn near_look(&self, key: &str, now: Tick) -> NearRead {
-        judge(self.near.whole(key), now, &self.coherence)
+        NearRead::of(self.near.whole(key), now, &self.coherence)
     }
 
     /// The region of a name, with the cache's own policy if it is new.

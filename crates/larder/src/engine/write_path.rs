@@ -19,7 +19,7 @@ use larder_flight::Ticket;
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::Plan;
 
-use super::{Encoded, Engine, Landed, Life, Meta, NearLife, NearRead, RegionState, Remote};
+use super::{Encoded, Engine, Landed, Life, Meta, NearLife, RegionState, Remote};
 use crate::{
     stats::Event,
     value::{ValueOps, is_present},
@@ -143,13 +143,8 @@ impl Engine {
         // What gives way is dropped outside the fence's lock: a value's `Drop` may use the cache.
         let (mut displaced, mut replaced) = (Displaced::default(), None);
         let outcome = self.flights.raise(&write.key, || {
-            let (present, found) = match self.near_read(write.key.as_str(), now) {
-                NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                    (is_present(&entry.value), Some(entry))
-                }
-                NearRead::Miss => (false, None),
-            };
-            replaced = found;
+            replaced = self.near_read(write.key.as_str(), now).living();
+            let present = replaced.as_ref().is_some_and(|entry| is_present(&entry.value));
             if !holds(write.condition, present) {
                 return SetOutcome::Rejected;
             }
@@ -310,13 +305,8 @@ impl Engine {
         let plan = plan_for(region, Some(ttl));
         let (mut displaced, mut found) = (Displaced::default(), None);
         let changed = self.flights.raise(key, || {
-            let (NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)) =
-                self.near_read(key.as_str(), now)
-            else {
-                return false;
-            };
-            let present = is_present(&entry.value);
-            found = Some(entry);
+            found = self.near_read(key.as_str(), now).living();
+            let present = found.as_ref().is_some_and(|entry| is_present(&entry.value));
             if !present || ttl == Ttl::Keep {
                 return present;
             }

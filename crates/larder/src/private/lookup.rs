@@ -8,7 +8,7 @@ use larder_memory::AnyValue;
 use super::{Miss, Site, site::on};
 use crate::{
     Cache, Outcome,
-    engine::{NearRead, RegionState, provenance},
+    engine::{NearRead, NearState, RegionState, provenance},
     stats::Event,
     value::{Absent, AnyError, Failed},
 };
@@ -55,14 +55,12 @@ pub fn lookup<V: Send + Sync + 'static>(
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
         }
         let now = engine.timer.now();
-        let (entry, refresh) = match engine.near_read(key.as_str(), now) {
-            NearRead::Fresh(entry) | NearRead::Stale(entry) => (entry, false),
-            NearRead::Refresh(entry) if now >= entry.fresh_until && region.strategy.soft_timeout.is_some() => {
-                return Lookup::Miss(miss(larder_core::Tick::ZERO));
-            }
-            NearRead::Refresh(entry) => (entry, true),
-            NearRead::Miss => return Lookup::Miss(miss(larder_core::Tick::ZERO)),
-        };
+        let NearRead { entry, state } = engine.near_read(key.as_str(), now);
+        let Some(entry) = entry else { return Lookup::Miss(miss(larder_core::Tick::ZERO)) };
+        let waits = state == NearState::Refresh && now >= entry.fresh_until && region.strategy.soft_timeout.is_some();
+        if state == NearState::Miss || waits {
+            return Lookup::Miss(miss(larder_core::Tick::ZERO));
+        }
         let outcome = provenance(&entry, now);
         let loaded_at = entry.meta.loaded_at;
         let found = match typed::<V>(entry.value) {
@@ -82,7 +80,7 @@ pub fn lookup<V: Send + Sync + 'static>(
         };
         count_hit(region, outcome.stale);
         let outcome = outcome.map(|()| found);
-        if refresh { Lookup::Refresh(outcome, miss(loaded_at)) } else { Lookup::Found(outcome) }
+        if state == NearState::Refresh { Lookup::Refresh(outcome, miss(loaded_at)) } else { Lookup::Found(outcome) }
     })
 }
 

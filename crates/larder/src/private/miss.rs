@@ -43,7 +43,7 @@ impl Miss {
             key: self.key.clone(),
             ops,
             id: flight_id::<V, E>(&self.region, ops, &options),
-            tags: LoadRequest::shared(&tags),
+            tags: LoadRequest::shared(tags),
             options,
         }
     }

@@ -12,7 +12,7 @@ use larder_core::{Key, Tick};
 use larder_flight::{Follower, Join, Leader};
 
 use super::{
-    AtHand, Fault, FlightResult, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearRead, answer,
+    AtHand, Fault, FlightResult, Landed, Led, LoadRequest, LoadSlot, LoadedAny, NearState, answer,
     batch_lead::{Batch, Item},
     chain::Chain,
     found,
@@ -94,18 +94,12 @@ impl BatchRequest {
         let now = request.engine.timer.now();
         let mut missing = Vec::new();
         for (place, key) in self.keys.iter().enumerate() {
-            let (entry, refresh) = match request.engine.near_read(key.as_str(), now) {
-                NearRead::Fresh(entry) | NearRead::Stale(entry) => (entry, false),
-                NearRead::Refresh(entry) => (entry, true),
-                NearRead::Miss => {
-                    missing.push(place);
-                    continue;
-                }
-            };
-            if !request.accepts(&entry.value) {
+            let near = request.engine.near_read(key.as_str(), now);
+            let refresh = near.state == NearState::Refresh;
+            let Some(entry) = near.living().filter(|entry| request.accepts(&entry.value)) else {
                 missing.push(place);
                 continue;
-            }
+            };
             if refresh {
                 refreshes.push((place, entry.meta.loaded_at));
             }

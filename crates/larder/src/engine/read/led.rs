@@ -9,7 +9,7 @@ use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::{FailSafe, Lease, Plan};
 
 use super::{
-    Fault, FlightResult, How, Kept, Landed, LoadRequest, LoadedAny, Meta, NearRead, Served, answer,
+    Fault, FlightResult, How, Kept, Landed, LoadRequest, LoadedAny, Meta, NearState, Served, answer,
     remote_phase::{Committed, FillGuard},
 };
 use crate::engine::{
@@ -102,19 +102,17 @@ impl Led {
             return Some(led);
         }
         let now = request.engine.timer.now();
-        match request.engine.near_look(request.key.as_str(), now) {
-            // Somebody filled or refreshed it between this caller's look and its lead.
-            NearRead::Fresh(entry) if takes(&entry, request, refresh_of) => {
-                let result = found(&entry.value, answer(&entry, now));
-                led.finish(result, entry.meta.tags());
-                return None;
-            }
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry)
-                if request.can_serve(&entry.value) =>
-            {
-                led.at_hand = Some(AtHand::near(&entry, now, request));
-            }
-            _ => {}
+        let near = request.engine.near_look(request.key.as_str(), now);
+        let fresh = near.state == NearState::Fresh;
+        let Some(entry) = near.living() else { return Some(led) };
+        // Somebody filled or refreshed it between this caller's look and its lead.
+        if fresh && takes(&entry, request, refresh_of) {
+            let result = found(&entry.value, answer(&entry, now));
+            led.finish(result, entry.meta.tags());
+            return None;
+        }
+        if request.can_serve(&entry.value) {
+            led.at_hand = Some(AtHand::near(&entry, now, request));
         }
         Some(led)
     }

@@ -48,7 +48,7 @@ pub(crate) use self::{
     landed::{Fault, FlightResult, How, Landed, LoadedAny, Loader, TakeLoader},
     led::{AtHand, Led, found},
     loads::{LoadSlot, Loads},
-    near::{Meta, NearRead, Vouched, answer, judge, provenance},
+    near::{Meta, NearRead, NearState, Vouched, answer, provenance},
     plain::NoLoader,
     request::{LoadRequest, ReadOptions},
     serving::{Kept, Served, Serving},

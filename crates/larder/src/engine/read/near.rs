@@ -29,7 +29,7 @@ pub(crate) struct Meta {
     held: AtomicU32,
 }
 
-const _: () = assert!(size_of::<NearEntry<Meta>>() <= 64, "a line of the processor's cache");
+const _: () = assert!(size_of::<NearEntry<Meta>>() <= 72, "a hit reads all of it but its weight");
 
 /// What stands for tags that hold, and for none.
 const HOLDS: u32 = 1;
@@ -117,36 +117,56 @@ impl Beside for Meta {
     }
 }
 
-/// What a read of the near tier found.
-#[derive(Debug)]
-pub(crate) enum NearRead {
-    /// A fresh entry.
-    Fresh(NearEntry<Meta>),
-    /// One that may be served and should be refreshed: stale, or due for an early refresh.
-    Refresh(NearEntry<Meta>),
-    /// One past its fresh-until whose refresh must wait (the source failed a moment ago).
-    Stale(NearEntry<Meta>),
-    /// None, or one that is dead.
+/// What may be done with a near entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NearState {
+    /// It is fresh.
+    Fresh,
+    /// It may be served and should be refreshed: stale, or due for an early refresh.
+    Refresh,
+    /// It is past its fresh-until, and its refresh must wait (the source failed a moment ago).
+    Stale,
+    /// Nothing: there is none, or it is dead.
     Miss,
 }
 
-/// Judges an entry by the state of the bus, deadlines and tags.
+/// What a read of the near tier found. The state stands beside the entry and not around it: an entry that is moved from one
+/// place into another right after it was written costs a hit more than the look-up's hash.
+#[derive(Debug)]
+pub(crate) struct NearRead {
+    /// Dead ones too.
+    pub(crate) entry: Option<NearEntry<Meta>>,
+    pub(crate) state: NearState,
+}
+
+impl NearRead {
+    pub(crate) const MISS: Self = Self { entry: None, state: NearState::Miss };
+
+    /// Judges an entry by the state of the bus, deadlines and tags.
+    #[inline(always)]
+    pub(crate) fn of(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> Self {
+        let state = entry.as_ref().map_or(NearState::Miss, |entry| judge(entry, now, coherence));
+        Self { entry, state }
+    }
+
+    /// The entry, if it may be served.
+    #[inline(always)]
+    pub(crate) fn living(self) -> Option<NearEntry<Meta>> {
+        if self.state == NearState::Miss { None } else { self.entry }
+    }
+}
+
 #[inline(always)]
-pub(crate) fn judge(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> NearRead {
-    let Some(entry) = entry else { return NearRead::Miss };
-    if !coherence.serves(&entry.meta, now) {
-        return NearRead::Miss;
+fn judge(entry: &NearEntry<Meta>, now: Tick, coherence: &Coherence) -> NearState {
+    if !coherence.serves(&entry.meta, now) || !entry.meta.holds() {
+        return NearState::Miss;
     }
-    if !entry.meta.holds() {
-        return NearRead::Miss;
+    match (now < entry.fresh_until, now < entry.refresh_at) {
+        (true, true) => NearState::Fresh,
+        (false, _) if now >= entry.stale_until => NearState::Miss,
+        (false, true) => NearState::Stale,
+        (_, false) => NearState::Refresh,
     }
-    if now < entry.fresh_until {
-        return if now < entry.refresh_at { NearRead::Fresh(entry) } else { NearRead::Refresh(entry) };
-    }
-    if now >= entry.stale_until {
-        return NearRead::Miss;
-    }
-    if now < entry.refresh_at { NearRead::Stale(entry) } else { NearRead::Refresh(entry) }
 }
 
 /// The answer that a near entry gives.

@@ -8,7 +8,7 @@ use larder_flight::FlightId;
 use larder_memory::AnyValue;
 use larder_strategy::Strategy;
 
-use super::{AtHand, FlightResult, Kept, NearRead};
+use super::{AtHand, FlightResult, Kept};
 use crate::engine::{Engine, RegionState, Remote};
 use crate::{
     stats::Event,
@@ -84,8 +84,8 @@ pub(crate) struct LoadRequest {
 
 impl LoadRequest {
     /// Tags as a request has them.
-    pub(crate) fn shared(tags: &[Tag]) -> Option<Arc<[Tag]>> {
-        (!tags.is_empty()).then(|| tags.into())
+    pub(crate) fn shared(tags: impl AsRef<[Tag]> + Into<Arc<[Tag]>>) -> Option<Arc<[Tag]>> {
+        (!tags.as_ref().is_empty()).then(|| tags.into())
     }
 
     pub(crate) fn tags(&self) -> &[Tag] {
@@ -111,12 +111,8 @@ impl LoadRequest {
         if !self.writes_near() {
             return false;
         }
-        match self.engine.near_read(self.key.as_str(), self.engine.timer.now()) {
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                !self.ops.accepts(&entry.value)
-            }
-            NearRead::Miss => false,
-        }
+        let near = self.engine.near_read(self.key.as_str(), self.engine.timer.now());
+        near.living().is_some_and(|entry| !self.ops.accepts(&entry.value))
     }
 
     pub(crate) fn reads_near(&self) -> bool {
@@ -173,12 +169,8 @@ impl LoadRequest {
         if !self.reads_near() {
             return self.beside(now)?.at_hand(self.engine.tags.epoch(), now);
         }
-        match self.engine.near_look(self.key.as_str(), now) {
-            NearRead::Fresh(entry) | NearRead::Refresh(entry) | NearRead::Stale(entry) => {
-                self.can_serve(&entry.value).then(|| AtHand::near(&entry, now, self))
-            }
-            NearRead::Miss => None,
-        }
+        let entry = self.engine.near_look(self.key.as_str(), now).living()?;
+        self.can_serve(&entry.value).then(|| AtHand::near(&entry, now, self))
     }
 
     /// What is served while the key's loader is left alone, or while a flight goes on that has answered others; only where
