@@ -70,7 +70,14 @@ impl<M> NearEntry<M> {
     /// An entry that is fresh for ever.
     #[must_use]
     pub fn new(value: AnyValue, meta: M) -> Self {
-        Self { value, fresh_until: Tick::FOREVER, stale_until: Tick::FOREVER, refresh_at: Tick::FOREVER, meta, weight: 0 }
+        Self {
+            value,
+            fresh_until: Tick::FOREVER,
+            stale_until: Tick::FOREVER,
+            refresh_at: Tick::FOREVER,
+            meta,
+            weight: 0,
+        }
     }
 
     /// Until when it is fresh.

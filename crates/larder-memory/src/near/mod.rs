@@ -1,8 +1,8 @@
 //! The near tier: typed values in this process, found by the canonical text of their key.
 //!
 //! It stands on `quick_cache`, behind this one small type, so that the choice can be measured again. A hit takes a
-//! shared lock of one shard for the time of a hash lookup and the clone of two `Arc`s at most; it allocates nothing and
-//! leaves no lock held.
+//! shared lock of one shard for the time of a hash lookup and the clone of the value's `Arc`; it allocates nothing and leaves
+//! no lock held. A key of up to 38 bytes lies in its slot: a hit then has one place less in memory to wait for.
 //!
 //! **Deadlines are kept here and judged by the caller.** [`NearTier::get`] answers what is stored, dead or alive: the
 //! caller has read the clock already and checks deadline, epoch and tags in one go. Dead entries go when the caller
@@ -17,6 +17,7 @@
 
 mod config;
 mod entry;
+mod key;
 
 use std::{
     fmt,
@@ -28,15 +29,16 @@ use std::{
 
 pub use config::NearConfig;
 pub use entry::{AnyValue, Beside, NearEntry};
+use key::{NearKey, Text};
 use larder_core::{Error, Result, Tick};
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use crate::deadlines::Deadlines;
 
-/// What an entry costs beyond its value and key, in bytes: its slot and its share of the hash table and of the memory
-/// of evicted keys, its record by deadline, and the headers of the two `Arc`s. Measured by sizes, rounded up.
-pub const ENTRY_OVERHEAD: u64 = 192;
+/// What an entry costs beyond its value and key, in bytes: its slot, in which a short key lies, its share of the hash table
+/// and of the memory of evicted keys, its record by deadline, and the headers of the `Arc`s. By their sizes, rounded up.
+pub const ENTRY_OVERHEAD: u64 = 208;
 
 /// The share of a shard that one entry may take.
 const HOT_SHARE: f64 = 0.97;
@@ -72,9 +74,9 @@ pub struct NearStats {
 #[derive(Clone)]
 struct ByWeight;
 
-impl<M> Weighter<Arc<str>, NearEntry<M>> for ByWeight {
+impl<M> Weighter<NearKey, NearEntry<M>> for ByWeight {
     #[inline]
-    fn weight(&self, _key: &Arc<str>, entry: &NearEntry<M>) -> u64 {
+    fn weight(&self, _key: &NearKey, entry: &NearEntry<M>) -> u64 {
         entry.weight
     }
 }
@@ -85,8 +87,8 @@ struct TakeEvicted;
 /// What an insertion pushed out, carried beyond the locks under which it happened: a value's `Drop` is the user's code.
 /// Dropping this drops the values.
 pub struct Displaced<M> {
-    first: Option<(Arc<str>, NearEntry<M>)>,
-    more: Vec<(Arc<str>, NearEntry<M>)>,
+    first: Option<(NearKey, NearEntry<M>)>,
+    more: Vec<(NearKey, NearEntry<M>)>,
 }
 
 impl<M> Default for Displaced<M> {
@@ -102,9 +104,9 @@ impl<M> Displaced<M> {
 
     /// How many entries gave way since there were `before`. The library reports the replaced entry among them, which has
     /// the inserted key.
-    fn gave_way(&self, before: usize, inserted: &str) -> u64 {
+    fn gave_way(&self, before: usize, inserted: &NearKey) -> u64 {
         let all = self.first.iter().chain(&self.more).skip(before);
-        let replaced = all.clone().any(|(key, _)| **key == *inserted);
+        let replaced = all.clone().any(|(key, _)| key == inserted);
         all.count() as u64 - u64::from(replaced)
     }
 }
@@ -115,11 +117,11 @@ impl<M> fmt::Debug for Displaced<M> {
     }
 }
 
-impl<M> Lifecycle<Arc<str>, NearEntry<M>> for TakeEvicted {
+impl<M> Lifecycle<NearKey, NearEntry<M>> for TakeEvicted {
     type RequestState = Displaced<M>;
 
     #[inline]
-    fn on_evict(&self, state: &mut Displaced<M>, key: Arc<str>, entry: NearEntry<M>) {
+    fn on_evict(&self, state: &mut Displaced<M>, key: NearKey, entry: NearEntry<M>) {
         if state.first.is_none() && state.more.is_empty() {
             state.first = Some((key, entry));
         } else {
@@ -128,13 +130,13 @@ impl<M> Lifecycle<Arc<str>, NearEntry<M>> for TakeEvicted {
     }
 }
 
-type Store<M> = Cache<Arc<str>, NearEntry<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
+type Store<M> = Cache<NearKey, NearEntry<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
 
 /// The in-process tier of typed values. All methods may be called from many threads at once.
 pub struct NearTier<M> {
     store: Store<M>,
     /// By shard of the store. Taken after the store's lock is released, never while it is held.
-    deadlines: Box<[Mutex<Deadlines<Arc<str>>>]>,
+    deadlines: Box<[Mutex<Deadlines<NearKey>>]>,
     /// The shard in which the next sweep begins.
     sweep_from: AtomicUsize,
     largest: u64,
@@ -178,14 +180,14 @@ impl<M: Beside> NearTier<M> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.get(key)
+        self.store.get(&Text::from(key))
     }
 
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
     #[must_use]
     pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {
         let mut whole = None;
-        let kept = self.store.remove_if(key, |entry| {
+        let kept = self.store.remove_if(&Text::from(key), |entry| {
             whole = Some(entry.whole());
             false
         });
@@ -196,7 +198,7 @@ impl<M: Beside> NearTier<M> {
     /// What the entry under a key counts against the bound, in bytes.
     #[must_use]
     pub fn weight_of(&self, key: &str) -> Option<u64> {
-        self.store.peek(key).map(|entry| entry.weight)
+        self.store.peek(&Text::from(key)).map(|entry| entry.weight)
     }
 
     /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
@@ -214,17 +216,19 @@ impl<M: Beside> NearTier<M> {
         weight: u64,
         displaced: &mut Displaced<M>,
     ) -> Admission {
-        entry.weight = weight.saturating_add(key.len() as u64).saturating_add(ENTRY_OVERHEAD);
+        let length = key.len() as u64;
+        let key = NearKey::new(key);
+        entry.weight = weight.saturating_add(length).saturating_add(ENTRY_OVERHEAD);
         if entry.weight > self.largest {
             // What stood there is outdated all the same.
-            displaced.more.extend(self.store.remove(&*key));
+            displaced.more.extend(self.store.remove(&key));
             displaced.more.push((key, entry));
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Admission::TooHeavy;
         }
         let deadline = entry.stale_until;
         let before = displaced.len();
-        self.store.insert_with_lifecycle(Arc::clone(&key), entry, displaced);
+        self.store.insert_with_lifecycle(key.clone(), entry, displaced);
         self.inserts.fetch_add(1, Ordering::Relaxed);
         let gave_way = displaced.gave_way(before, &key);
         if gave_way > 0 {
@@ -236,9 +240,9 @@ impl<M: Beside> NearTier<M> {
 
     /// Looks at an entry's deadline without cloning it: a clone could turn out to be the last owner of the value, whose
     /// `Drop` would then run under the lock of the deadlines.
-    fn deadline_of(&self, key: &Arc<str>) -> Option<Tick> {
+    fn deadline_of(&self, key: &NearKey) -> Option<Tick> {
         let mut deadline = None;
-        let kept = self.store.remove_if(&**key, |entry| {
+        let kept = self.store.remove_if(key, |entry| {
             deadline = Some(entry.stale_until);
             false
         });
@@ -250,9 +254,10 @@ impl<M: Beside> NearTier<M> {
     /// [`insert_with`](Self::insert_with), what is pushed out goes into `displaced`.
     pub fn amend(&self, key: Arc<str>, change: impl FnOnce(&mut NearEntry<M>), displaced: &mut Displaced<M>) -> bool {
         let Some(mut entry) = self.whole(&key) else { return false };
+        let key = NearKey::new(key);
         change(&mut entry);
         let deadline = entry.stale_until;
-        if let Err(refused) = self.store.replace_with_lifecycle(Arc::clone(&key), entry, false, displaced) {
+        if let Err(refused) = self.store.replace_with_lifecycle(key.clone(), entry, false, displaced) {
             // Gone in between: the copy may be the last owner of the value.
             displaced.more.push(refused);
             return false;
@@ -261,22 +266,22 @@ impl<M: Beside> NearTier<M> {
         true
     }
 
-    fn record(&self, deadline: Tick, key: Arc<str>) {
+    fn record(&self, deadline: Tick, key: NearKey) {
         if deadline != Tick::FOREVER {
-            let shard = &self.deadlines[self.store.shard_index(&*key)];
+            let shard = &self.deadlines[self.store.shard_index(&key)];
             shard.lock().record(deadline, key, |key| self.deadline_of(key));
         }
     }
 
     /// Removes an entry.
     pub fn remove(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.remove(key).map(|(_, entry)| entry)
+        self.store.remove(&Text::from(key)).map(|(_, entry)| entry)
     }
 
     /// Removes an entry if it is (still) the one that is meant; answers whether it did. Nothing can be put in its place
     /// between the question and the removal. `which` runs under a lock: it must be quick and must not use the tier.
     pub fn remove_if(&self, key: &str, which: impl FnOnce(&NearEntry<M>) -> bool) -> bool {
-        self.store.remove_if(key, which).is_some()
+        self.store.remove_if(&Text::from(key), which).is_some()
     }
 
     /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),
@@ -285,8 +290,9 @@ impl<M: Beside> NearTier<M> {
     pub fn retain(&self, keep: impl Fn(&str, &NearEntry<M>) -> bool) -> u64 {
         let mut removed = 0;
         for (key, entry) in self.store.iter() {
-            if !keep(&key, &entry) {
-                removed += u64::from(self.remove_if(&key, |entry| !keep(&key, entry)));
+            let key = key.as_str();
+            if !keep(key, &entry) {
+                removed += u64::from(self.remove_if(key, |entry| !keep(key, entry)));
             }
         }
         removed
@@ -311,7 +317,7 @@ impl<M: Beside> NearTier<M> {
             while left > 0 {
                 let Some(key) = self.deadlines[shard].lock().pop_due(now) else { break };
                 left -= 1;
-                removed += u64::from(self.remove_if(&key, |entry| entry.stale_until <= now));
+                removed += u64::from(self.store.remove_if(&key, |entry| entry.stale_until <= now).is_some());
             }
             if left == 0 {
                 break;
@@ -324,7 +330,7 @@ impl<M: Beside> NearTier<M> {
     /// go meanwhile may be missed. What is beside the values is as with a hit.
     pub fn for_each(&self, mut visit: impl FnMut(&str, NearEntry<M>)) {
         for (key, entry) in self.store.iter() {
-            visit(&key, entry);
+            visit(key.as_str(), entry);
         }
     }
 

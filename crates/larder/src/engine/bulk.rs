@@ -12,8 +12,7 @@ use larder_fallback::Deferred;
 use larder_memory::{AnyValue, NearEntry};
 
 use super::{
-    Engine, Life, Meta, NearRead, Reading, RegionState, Remote, Stored, Write, hold::HOLD_LIFE,
-    write_path::SecondFence,
+    Engine, Life, Meta, NearRead, Reading, RegionState, Remote, Stored, Write, hold::HOLD_LIFE, write_path::SecondFence,
 };
 use crate::{
     coherence::{Body, Sending, portions},
