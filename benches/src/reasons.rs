@@ -10,13 +10,11 @@ const REASONS: [(&str, &str); 10] = [
     ),
     (
         "near hit",
-        "what Larder does beside the look-up costs about as much as the look-up itself, which is quick as long as the \
-         map's own entries stay in the processor's cache. By profile, about half of the difference is rendering the key \
-         with its escape check and taking value and deadlines out of the entry, which is copied twice on the way; a \
-         quarter is the look-up, since an entry with its deadlines, tags and weight is more than twice as large as the \
-         bare one and fills more cache lines; the rest is the coarse clock, the counter and the check of the type. An \
-         application that renders its key before it asks the bare map pays for a part of this too: see the row beside \
-         `format!`",
+        "the bare map is asked with a key that was rendered beforehand. By profile, half of the difference is rendering the key, \
+         which is read again before it has left the processor's store buffer, and, of a path, its escape check; a quarter is the \
+         look-up, since a slot with key, deadlines and tags fills two cache lines; the rest is the coarse clock, the counter and \
+         the check of the type. An application that renders its key before it asks the bare map pays for the first half too: \
+         see the row beside `format!`",
     ),
     (
         "remote hit",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use larder_core::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Tag,
     envelope::{CodecId, CompressionId, Header, Kind, MAX_PAYLOAD_BYTES, Unreadable},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,12 +56,17 @@ fn packed(codec: CodecId, compression: Compression, plain: Vec<u8>) -> Result<Pa
     Ok(Payload { codec, compression, bytes, plain_len })
 }
 
-/// Reads an entry's header, and finds its payload. Values of another schema are refused; 0 accepts any.
+/// Reads an entry's header, and finds its payload. Values of another schema are refused; 0 accepts any. Those of the entry's
+/// tags that are `known` are shared instead of copied.
 ///
 /// # Errors
 /// Why the bytes cannot be used.
-pub fn read_header(bytes: &[u8], schema: u32) -> std::result::Result<(Header, &[u8]), ReadFailure> {
-    let (header, payload) = Header::decode(bytes).map_err(ReadFailure::Unreadable)?;
+pub fn read_header<'b>(
+    bytes: &'b [u8],
+    schema: u32,
+    known: &[Tag],
+) -> std::result::Result<(Header, &'b [u8]), ReadFailure> {
+    let (header, payload) = Header::decode_sharing(bytes, known).map_err(ReadFailure::Unreadable)?;
     let has_schema = matches!(header.kind, Kind::Value | Kind::Negative);
     if has_schema && schema != 0 && header.schema != schema {
         return Err(ReadFailure::Schema { expected: schema, found: header.schema });
@@ -122,7 +127,7 @@ pub fn encode_entry<V: Serialize + ?Sized>(
 /// # Errors
 /// Why the bytes cannot be used.
 pub fn decode_entry<V: DeserializeOwned>(bytes: &[u8], schema: u32) -> std::result::Result<Entry<V>, ReadFailure> {
-    let (header, payload) = read_header(bytes, schema)?;
+    let (header, payload) = read_header(bytes, schema, &[])?;
     if header.kind != Kind::Value {
         return Err(ReadFailure::NoValue(header.kind));
     }

@@ -270,6 +270,14 @@ impl Header {
     /// # Errors
     /// [`Unreadable`], which says whether the bytes are ours at all.
     pub fn decode(bytes: &[u8]) -> std::result::Result<(Self, &[u8]), Unreadable> {
+        Self::decode_sharing(bytes, &[])
+    }
+
+    /// The same for a reader that has some of the tags already: the header shares them with it instead of copying their names.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_sharing<'b>(bytes: &'b [u8], known: &[Tag]) -> std::result::Result<(Self, &'b [u8]), Unreadable> {
         if bytes.len() < MAGIC.len() || bytes[..MAGIC.len()] != MAGIC {
             return Err(Unreadable::Foreign);
         }
@@ -295,7 +303,7 @@ impl Header {
             fresh_until: UnixMillis(u64_at(fixed, DEADLINES.start)),
             stale_until: UnixMillis(u64_at(fixed, DEADLINES.start + 8)),
             ttl_ms: u64_at(fixed, DEADLINES.start + 16),
-            tags: decode_tags(table, u16_at(fixed, 48))?,
+            tags: decode_tags(table, u16_at(fixed, 48), known)?,
             plain_len,
         };
         Ok((header, payload))
@@ -342,7 +350,7 @@ pub fn patch_deadlines(
     Ok(())
 }
 
-fn decode_tags(mut table: &[u8], count: u16) -> std::result::Result<Vec<TagVersion>, Unreadable> {
+fn decode_tags(mut table: &[u8], count: u16, known: &[Tag]) -> std::result::Result<Vec<TagVersion>, Unreadable> {
     if usize::from(count) > MAX_TAG_VERSIONS {
         return Err(Unreadable::Corrupt);
     }
@@ -352,7 +360,8 @@ fn decode_tags(mut table: &[u8], count: u16) -> std::result::Result<Vec<TagVersi
         let (name, rest) = rest.split_at_checked(usize::from(u16_at(length, 0))).ok_or(Unreadable::Corrupt)?;
         let (version, rest) = rest.split_at_checked(8).ok_or(Unreadable::Corrupt)?;
         let name = std::str::from_utf8(name).map_err(|_| Unreadable::Corrupt)?;
-        tags.push(TagVersion { tag: Tag::from_canonical(name), version: u64_at(version, 0) });
+        let tag = known.iter().find(|tag| tag.as_str() == name).cloned().unwrap_or_else(|| Tag::from_canonical(name));
+        tags.push(TagVersion { tag, version: u64_at(version, 0) });
         table = rest;
     }
     if table.is_empty() { Ok(tags) } else { Err(Unreadable::Corrupt) }
@@ -401,6 +410,17 @@ mod tests {
         header.plain_len = 5;
         header.tags = vec![TagVersion { tag: Tag::from("symbol:BTC"), version: 7 }];
         header
+    }
+
+    #[test]
+    fn tags_that_the_reader_has_are_shared_with_it_and_the_others_read() {
+        let mut header = sample();
+        header.tags.push(TagVersion { tag: Tag::everything(), version: 9 });
+        let bytes = header.encode(b"hello").unwrap();
+        let known = [Tag::from("symbol:ETH"), Tag::everything()];
+        let (read, payload) = Header::decode_sharing(&bytes, &known).unwrap();
+        assert_eq!((&read, payload), (&header, &b"hello"[..]));
+        assert!(std::ptr::eq(read.tags[1].tag.as_str(), known[1].as_str()));
     }
 
     #[test]

@@ -246,7 +246,9 @@ impl Health {
 
     fn sending(&self) {
         if self.silent_since.load(Ordering::Relaxed) == 0 {
-            self.silent_since.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+            // Once a silence, and by the clock without steps: by the other one, which lags by some milliseconds, a deadline of a
+            // few of them would seem to have passed when it began.
+            self.silent_since.store(self.clock.now_precise().as_nanos(), Ordering::Relaxed);
         }
     }
 
@@ -255,7 +257,6 @@ impl Health {
     fn given_up(&self, calls: u32, deadline: Duration) {
         let calls = self.given_up.fetch_add(calls, Ordering::Relaxed).saturating_add(calls);
         let since = self.silent_since.load(Ordering::Relaxed);
-        // By the clock without steps: else a silence of exactly the deadline may look some milliseconds shorter.
         let silent = || self.clock.now_precise().since(Tick::from_nanos(since));
         if calls >= PATIENCE_CALLS && since != 0 && silent() >= deadline {
             self.condemn();

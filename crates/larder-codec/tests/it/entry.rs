@@ -39,7 +39,7 @@ fn payload_and_header_can_be_handled_apart() {
     header.compression = payload.compression;
     header.plain_len = payload.plain_len;
     let bytes = header.encode(&payload.bytes).unwrap();
-    let (header, rest) = read_header(&bytes, 0).unwrap();
+    let (header, rest) = read_header(&bytes, 0, &[]).unwrap();
     assert_eq!(decode_payload::<Vec<u8>>(&header, rest).unwrap(), vec![7; 500]);
 }
 

@@ -189,8 +189,7 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
 const PLAIN_IN_PATH: u8 = 1;
 const PLAIN_IN_PART: u8 = 2;
 
-/// Where each byte stands for itself. All the others, which begin with the whole of what is not ASCII, are looked at as
-/// characters.
+/// Where each byte stands for itself. All others, among them every byte of what is not ASCII, are looked at as characters.
 static PLAIN: [u8; 256] = {
     let mut plain = [0; 256];
     let mut byte = b'!';
@@ -219,4 +218,18 @@ pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {
 
 fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_bytes_those_stand_for_themselves_that_neither_keys_nor_patterns_give_a_meaning() {
+        for byte in 0..=u8::MAX {
+            let plain = byte.is_ascii_graphic() && !b"*?[]{}\\%".contains(&byte);
+            assert_eq!(is_plain(byte, false), plain, "{byte}");
+            assert_eq!(is_plain(byte, true), plain && byte != b':', "{byte}");
+        }
+    }
 }

@@ -7,7 +7,8 @@ use larder_core::Tick;
 /// A value of any type, shared.
 pub type AnyValue = Arc<dyn Any + Send + Sync>;
 
-/// A value with its deadlines, and with whatever else the caller keeps beside it. A clone is what a hit gets.
+/// A value with its deadlines, and with whatever else the caller keeps beside it. A clone is what a hit gets, by
+/// [`Beside::for_hit`], and is not to be kept in its place.
 #[non_exhaustive]
 pub struct NearEntry<M> {
     /// The value.
@@ -46,7 +47,8 @@ impl<M: Clone + Send + Sync + 'static> Beside for M {
     }
 }
 
-/// The library clones what a look-up finds, under the lock of its shard.
+/// The library clones what a look-up finds, under the lock of its shard. Of what is beside the value a clone has no more than
+/// a hit needs: it must not be kept in place of the entry.
 impl<M: Beside> Clone for NearEntry<M> {
     #[inline]
     fn clone(&self) -> Self {

@@ -36,9 +36,16 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync:
 
 use crate::deadlines::Deadlines;
 
-/// What an entry costs beyond its value and key, in bytes: its slot, in which a short key lies, its share of the hash table
-/// and of the memory of evicted keys, its record by deadline, and the headers of the `Arc`s. By their sizes, rounded up.
-pub const ENTRY_OVERHEAD: u64 = 208;
+/// What an entry costs beyond its value and key, in bytes: its slot, its share of the hash table and of the memory of evicted
+/// keys, its record by deadline, and the headers of the `Arc`s. By their sizes, rounded up. A short key lies in the slot
+/// and is counted beside it all the same.
+pub const ENTRY_OVERHEAD: u64 = 232;
+
+/// What the library adds to a slot, and to a slot's share of the hash table, at most.
+const SLOT: usize = size_of::<NearKey>() + size_of::<NearEntry<[u64; 3]>>() + 16 + 12;
+const RECORD: usize = size_of::<(Tick, NearKey)>();
+const ARC_HEADERS: usize = 2 * 16;
+const _: () = assert!((SLOT + RECORD + ARC_HEADERS) as u64 + 8 <= ENTRY_OVERHEAD, "the sum of its parts");
 
 /// The share of a shard that one entry may take.
 const HOT_SHARE: f64 = 0.97;

@@ -314,8 +314,60 @@ fn a_hit_gets_what_it_needs_and_a_look_gets_all() {
     assert_eq!(beside(tier.get("k")), Text(None));
     assert_eq!(beside(tier.whole("k")), Text(Some("text")));
     let at = Tick::from_nanos(5);
+    let weight = tier.weight_of("k");
     assert!(tier.amend("k".into(), |entry| entry.refresh_at = at, &mut Displaced::default()));
+    assert_eq!((tier.weight_of("k"), Some(tier.bytes())), (weight, weight), "it weighs what it weighed");
     let whole = tier.whole("k").unwrap();
     assert_eq!((whole.refresh_at, whole.meta), (at, Text(Some("text"))), "what is amended keeps all of it");
     assert!(tier.whole("other").is_none());
+}
+
+/// Texts around the length up to which a key lies in its slot, and such as padding or a cut could confuse.
+fn texts() -> Vec<String> {
+    let lengths = [0, 1, 2, 37, 38, 39, 40, 255, 256, 512];
+    let mut texts: Vec<String> =
+        lengths.iter().flat_map(|length| ["a", "b"].map(|letter| letter.repeat(*length))).collect();
+    texts.extend(["a\0".to_owned(), format!("{}\0", "a".repeat(36)), format!("{}\0", "a".repeat(37))]);
+    // Two bytes each: 38, 39 with a character that ends there, and 40.
+    texts.extend(["é".repeat(19), format!("a{}", "é".repeat(19)), "é".repeat(20)]);
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+#[test]
+fn keys_of_all_lengths_are_told_apart_and_handed_back_as_they_were() {
+    let tier = NearTier::new(&NearConfig::new(8 << 20)).unwrap();
+    let texts = texts();
+    for (index, text) in texts.iter().enumerate() {
+        tier.insert(text.as_str().into(), dying(index as u64, 100), 1);
+    }
+    for (index, text) in texts.iter().enumerate() {
+        assert_eq!(tier.get(text).as_ref().map(number), Some(index as u64), "{text:?}");
+        assert_eq!(tier.weight_of(text), Some(1 + text.len() as u64 + ENTRY_OVERHEAD));
+        assert!(tier.amend(text.as_str().into(), |entry| entry.refresh_at = Tick::ZERO, &mut Displaced::default()));
+        assert_eq!(tier.whole(text).map(|entry| entry.refresh_at), Some(Tick::ZERO));
+        assert!(!tier.remove_if(text, |_| false));
+    }
+    let mut visited = Vec::new();
+    tier.for_each(|key, _| visited.push(key.to_owned()));
+    visited.sort();
+    assert_eq!(visited, texts);
+    assert_eq!(tier.retain(|key, _| texts.iter().any(|text| text == key)), 0);
+    assert_eq!(tier.remove(&texts[3]).as_ref().map(number), Some(3));
+    assert!(tier.get(&texts[3]).is_none());
+    assert_eq!(tier.sweep(Tick::from_nanos(100), 10_000), texts.len() as u64 - 1);
+    assert!(tier.is_empty());
+}
+
+#[test]
+fn keys_are_found_again_however_often_the_tier_grew() {
+    let tier = tier(64 << 20);
+    let text = |number: u64| if number.is_multiple_of(2) { format!("short:{number}") } else { format!("{number:060}") };
+    for number in 0..20_000 {
+        tier.insert(text(number).into(), entry(number), 1);
+    }
+    for key in 0..20_000 {
+        assert_eq!(tier.get(&text(key)).as_ref().map(number), Some(key));
+    }
 }

@@ -146,7 +146,8 @@ impl Remote {
 
     /// Judges what stands under a key, if `holds` knows whether its tags do.
     fn judge_one(&self, place: Place<'_>, bytes: &Bytes, holds: impl FnOnce(&[TagVersion]) -> Verdict) -> Judged {
-        let (header, payload) = match larder_codec::read_header(bytes, place.region.schema) {
+        let own = place.region.own_tags(&self.namespace_prefix);
+        let (header, payload) = match larder_codec::read_header(bytes, place.region.schema, own) {
             Ok(read) => read,
             Err(failure) => return self.unusable(place, &failure),
         };

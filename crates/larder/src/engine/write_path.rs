@@ -19,7 +19,7 @@ use larder_flight::Ticket;
 use larder_memory::{AnyValue, Displaced, NearEntry};
 use larder_strategy::Plan;
 
-use super::{Encoded, Engine, Landed, Life, Meta, NearLife, RegionState, Remote};
+use super::{Encoded, Engine, Landed, Life, Meta, NearLife, NearRead, RegionState, Remote};
 use crate::{
     stats::Event,
     value::{ValueOps, is_present},
@@ -140,11 +140,12 @@ impl Engine {
             other => plan_for(region, other),
         };
         let (entry, weight) = self.written(region, write, &plan, (began, now), None);
-        // What gives way is dropped outside the fence's lock: a value's `Drop` may use the cache.
-        let (mut displaced, mut replaced) = (Displaced::default(), None);
+        // What gives way is dropped outside the fence's lock: a value's `Drop` may use the cache. So is what was read, even of an
+        // entry that is dead: if the tier drops it meanwhile, the copy is its last owner.
+        let (mut displaced, mut read, mut replaced) = (Displaced::default(), NearRead::MISS, None);
         let outcome = self.flights.raise(&write.key, || {
-            replaced = self.near_read(write.key.as_str(), now).living();
-            let present = replaced.as_ref().is_some_and(|entry| is_present(&entry.value));
+            read = self.near_read(write.key.as_str(), now);
+            let present = read.as_living().is_some_and(|entry| is_present(&entry.value));
             if !holds(write.condition, present) {
                 return SetOutcome::Rejected;
             }
@@ -154,7 +155,7 @@ impl Engine {
             }
             SetOutcome::Stored
         });
-        drop(replaced);
+        drop((read, replaced));
         Ok(outcome)
     }
 
@@ -303,15 +304,17 @@ impl Engine {
     async fn expire_local(&self, region: &RegionState, key: &Key, ttl: Ttl) -> Result<bool> {
         let now = self.timer.now();
         let plan = plan_for(region, Some(ttl));
-        let (mut displaced, mut found) = (Displaced::default(), None);
+        // As in `write_near`: nothing is dropped under the lock.
+        let (mut displaced, mut read, mut removed) = (Displaced::default(), NearRead::MISS, None);
         let changed = self.flights.raise(key, || {
-            found = self.near_read(key.as_str(), now).living();
-            let present = found.as_ref().is_some_and(|entry| is_present(&entry.value));
+            read = self.near_read(key.as_str(), now);
+            let present = read.as_living().is_some_and(|entry| is_present(&entry.value));
             if !present || ttl == Ttl::Keep {
                 return present;
             }
             if !plan.is_stored() {
-                return self.near.remove(key.as_str()).is_some();
+                removed = self.near.remove(key.as_str());
+                return removed.is_some();
             }
             let deadline = if plan.is_endless() { Tick::FOREVER } else { now + plan.fresh_for };
             let amend = |entry: &mut NearEntry<Meta>| {
@@ -319,7 +322,7 @@ impl Engine {
             };
             self.near.amend(Arc::clone(key.as_arc()), amend, &mut displaced)
         });
-        drop(found);
+        drop((read, removed));
         if changed {
             return Ok(true);
         }

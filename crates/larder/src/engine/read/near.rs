@@ -29,7 +29,8 @@ pub(crate) struct Meta {
     held: AtomicU32,
 }
 
-const _: () = assert!(size_of::<NearEntry<Meta>>() <= 72, "a hit reads all of it but its weight");
+const _: () =
+    assert!(size_of::<NearEntry<Meta>>() <= 72, "with a short key and its place in the tier's order two cache lines");
 
 /// What stands for tags that hold, and for none.
 const HOLDS: u32 = 1;
@@ -134,7 +135,7 @@ pub(crate) enum NearState {
 /// place into another right after it was written costs a hit more than the look-up's hash.
 #[derive(Debug)]
 pub(crate) struct NearRead {
-    /// Dead ones too.
+    /// Dead ones too: what the state says of it comes first.
     pub(crate) entry: Option<NearEntry<Meta>>,
     pub(crate) state: NearState,
 }
@@ -150,6 +151,11 @@ impl NearRead {
     }
 
     /// The entry, if it may be served.
+    pub(crate) fn as_living(&self) -> Option<&NearEntry<Meta>> {
+        if self.state == NearState::Miss { None } else { self.entry.as_ref() }
+    }
+
+    /// The same, with what was read.
     #[inline(always)]
     pub(crate) fn living(self) -> Option<NearEntry<Meta>> {
         if self.state == NearState::Miss { None } else { self.entry }
