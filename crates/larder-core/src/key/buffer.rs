@@ -101,7 +101,7 @@ impl KeyBuf {
 
     #[inline]
     pub(crate) fn push_escaped(&mut self, text: &str, colon_too: bool) {
-        let wanted = if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH };
+        let wanted = plain_where(colon_too);
         // To the end in any case: with nothing to decide at each byte it is several times as quick.
         if text.bytes().fold(wanted, |plain, byte| plain & PLAIN[usize::from(byte)]) == wanted {
             self.push_raw(text);
@@ -206,7 +206,12 @@ static PLAIN: [u8; 256] = {
 
 #[inline]
 fn is_plain(byte: u8, colon_too: bool) -> bool {
-    PLAIN[usize::from(byte)] & if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH } != 0
+    PLAIN[usize::from(byte)] & plain_where(colon_too) != 0
+}
+
+#[inline]
+fn plain_where(colon_too: bool) -> u8 {
+    if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH }
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {

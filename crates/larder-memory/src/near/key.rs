@@ -1,18 +1,19 @@
 //! A key as it lies in its slot.
 
 use std::{
-    cmp::Ordering,
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use quick_cache::Equivalent;
 
-/// The longest text that is kept in the slot, in bytes.
+/// The longest text that is kept in the slot, in bytes. Types of the field for short texts end at 24, and with a namespace and
+/// a region in front many keys are longer.
 const SHORT: usize = 38;
 
-/// The text of a key. A short one lies in its slot, so that a look-up need not fetch it from elsewhere.
-#[derive(Debug, Clone)]
+/// The text of a key. A short one lies in its slot, so that a look-up need not fetch it from elsewhere. Each text has one form
+/// only, filled up with zeros, so that forms compare as texts do; their order means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NearKey {
     Short { length: u8, bytes: [u8; SHORT] },
     Long(Arc<str>),
@@ -48,53 +49,17 @@ impl NearKey {
     }
 }
 
+/// As of the text, by which it is looked up.
 impl Hash for NearKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Text(self.as_bytes()).hash(state);
+        self.as_str().hash(state);
     }
 }
 
-impl PartialEq for NearKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for NearKey {}
-
-impl PartialOrd for NearKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for NearKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
-    }
-}
-
-/// A key that is looked up.
-pub(super) struct Text<'a>(pub(super) &'a [u8]);
-
-impl Hash for Text<'_> {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // Nothing else is hashed with it, so that its end needs no mark.
-        state.write(self.0);
-    }
-}
-
-impl Equivalent<NearKey> for Text<'_> {
+/// By bytes: a look-up has no need to know that they are a text.
+impl Equivalent<NearKey> for str {
     #[inline]
     fn equivalent(&self, key: &NearKey) -> bool {
-        self.0 == key.as_bytes()
-    }
-}
-
-impl<'a> From<&'a str> for Text<'a> {
-    #[inline]
-    fn from(text: &'a str) -> Self {
-        Self(text.as_bytes())
+        self.as_bytes() == key.as_bytes()
     }
 }

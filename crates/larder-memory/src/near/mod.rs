@@ -29,7 +29,7 @@ use std::{
 
 pub use config::NearConfig;
 pub use entry::{AnyValue, Beside, NearEntry};
-use key::{NearKey, Text};
+use key::NearKey;
 use larder_core::{Error, Result, Tick};
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
@@ -187,14 +187,14 @@ impl<M: Beside> NearTier<M> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.get(&Text::from(key))
+        self.store.get(key)
     }
 
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
     #[must_use]
     pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {
         let mut whole = None;
-        let kept = self.store.remove_if(&Text::from(key), |entry| {
+        let kept = self.store.remove_if(key, |entry| {
             whole = Some(entry.whole());
             false
         });
@@ -205,7 +205,7 @@ impl<M: Beside> NearTier<M> {
     /// What the entry under a key counts against the bound, in bytes.
     #[must_use]
     pub fn weight_of(&self, key: &str) -> Option<u64> {
-        self.store.peek(&Text::from(key)).map(|entry| entry.weight)
+        self.store.peek(key).map(|entry| entry.weight)
     }
 
     /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
@@ -282,13 +282,13 @@ impl<M: Beside> NearTier<M> {
 
     /// Removes an entry.
     pub fn remove(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.remove(&Text::from(key)).map(|(_, entry)| entry)
+        self.store.remove(key).map(|(_, entry)| entry)
     }
 
     /// Removes an entry if it is (still) the one that is meant; answers whether it did. Nothing can be put in its place
     /// between the question and the removal. `which` runs under a lock: it must be quick and must not use the tier.
     pub fn remove_if(&self, key: &str, which: impl FnOnce(&NearEntry<M>) -> bool) -> bool {
-        self.store.remove_if(&Text::from(key), which).is_some()
+        self.store.remove_if(key, which).is_some()
     }
 
     /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),
