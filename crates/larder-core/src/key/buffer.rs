@@ -155,9 +155,13 @@ impl KeyBuf {
     /// An owned key of this text. Allocates once.
     #[must_use]
     pub fn to_key(&self) -> Key {
-        let mut whole = self.clone();
-        whole.finish();
-        Key(Arc::from(whole.text.as_str()))
+        if self.overflow.is_some() {
+            let mut whole = self.clone();
+            whole.finish();
+            return whole.to_key();
+        }
+        // Without a copy of the buffer.
+        Key(Arc::from(self.text.as_str()))
     }
 }
 
