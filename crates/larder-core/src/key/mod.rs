@@ -186,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn an_owned_key_is_whole_also_where_its_buffer_is_not_finished() {
+        let mut buffer = KeyBuf::with_prefix("shop:");
+        buffer.path(&"x".repeat(2000));
+        let early = buffer.to_key();
+        assert_eq!(early, Key::with_prefix("shop:", &"x".repeat(2000)));
+        buffer.finish();
+        assert_eq!((buffer.as_str(), buffer.to_key()), (early.as_str(), early.clone()));
+    }
+
+    #[test]
     fn a_long_key_is_never_cut_within_an_escape() {
         for shift in 0..6 {
             let key = Key::new(&format!("{}{}", "a".repeat(shift), "*é".repeat(300)));

@@ -49,7 +49,7 @@ impl Generator<'_> {
         sig.inputs = plain_inputs(&sig.inputs);
         quote! {
             #(#attributes)*
-            #[allow(clippy::used_underscore_binding)]
+            #[allow(clippy::used_underscore_binding, reason = "arguments keep the names that the function gives them")]
             #vis #sig {
                 #check
                 let __larder_batch = #private::Batch::<#key>::new(
@@ -188,14 +188,14 @@ impl Generator<'_> {
         quote! {
             #(#cfgs)*
             /// The key of one value.
-            #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #vis fn #key #generics (#one) -> #larder::Key #bounds {
                 #site().key(#cache, |__larder_key: &mut #private::KeyBuf| { #render })
             }
 
             #(#cfgs)*
             /// The function itself, past the cache.
-            #[allow(dead_code, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #vis async fn #uncached #generics (#inputs) #output #bounds {
                 #name #turbofish(#(#passed),*).await
             }

@@ -51,7 +51,7 @@ impl Generator<'_> {
         quote! {
             #(#cfgs)*
             #[doc = #doc]
-            #[allow(non_camel_case_types, dead_code)]
+            #[allow(non_camel_case_types, dead_code, reason = "a companion: named as the function, unused at will")]
             #[derive(Debug)]
             #vis enum #name {}
 
@@ -71,7 +71,7 @@ impl Generator<'_> {
             #(#cfgs)*
             /// The function's figures.
             #[must_use]
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "a companion: unused at will")]
             #vis fn #info() -> #larder::CacheInfo {
                 #site().info(#cache)
             }
@@ -81,7 +81,7 @@ impl Generator<'_> {
             ///
             /// # Errors
             /// Those of the remote tier.
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "a companion: unused at will")]
             #vis async fn #clear() -> #larder::Result<#larder::Invalidated> {
                 #site().clear(#cache).await
             }
@@ -106,21 +106,21 @@ impl Generator<'_> {
         quote! {
             #(#cfgs)*
             /// The key of a call.
-            #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #vis fn #key #generics (#inputs) -> #larder::Key #bounds {
                 #site().key(#cache, |__larder_key: &mut #private::KeyBuf| { #render })
             }
 
             #(#cfgs)*
             /// The function's value with its provenance.
-            #[allow(dead_code, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #vis #asyncness fn #outcome #generics (#inputs) -> #with_outcome #bounds {
                 #call_outcome
             }
 
             #(#cfgs)*
             /// The function itself, past the cache.
-            #[allow(dead_code, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #vis #asyncness fn #uncached #generics (#inputs) #output #bounds {
                 #call_uncached
             }

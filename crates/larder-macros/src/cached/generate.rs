@@ -112,7 +112,7 @@ impl<'a> Generator<'a> {
         sig.inputs = plain_inputs(&sig.inputs);
         quote! {
             #(#attributes)*
-            #[allow(clippy::used_underscore_binding)]
+            #[allow(clippy::used_underscore_binding, reason = "arguments keep the names that the function gives them")]
             #vis #sig { #body }
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Generator<'a> {
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
-            #[allow(dead_code, non_snake_case, unreachable_code, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, non_snake_case, unreachable_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #sig {
                 #body
             }
@@ -242,7 +242,7 @@ impl<'a> Generator<'a> {
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
-            #[allow(non_snake_case)]
+            #[allow(non_snake_case, reason = "the name is made from that of the function")]
             fn #site() -> &'static #private::Site {
                 // Its path tells this function from others of its name: in another type, or within another function.
                 struct Here;
