@@ -235,6 +235,10 @@ pub trait Lineage: Send + Sync {
     /// What the clock of the server that holds this key says now, as far as it was measured: `None` before the first
     /// connection, and while what was measured is not to be believed, as after the machine slept. Does not touch the network.
     fn server_time(&self, key: &Key) -> Option<crate::UnixMillis>;
+
+    /// Which server holds this key, as far as is known: keys with the same number share their server, and so its faults.
+    /// Does not touch the network.
+    fn server_of(&self, key: &Key) -> usize;
 }
 
 /// A store that tells of changes by whomever: writers that do not know Larder, expiry, eviction, an emptied database.

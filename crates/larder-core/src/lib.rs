@@ -14,11 +14,14 @@
 //! ```
 //!
 //! # Cargo features
-//! - `tokio`: [`SystemClock`] can be waited on ([`Timer`]) through tokio's timers, and there is a `ManualClock` for tests.
+//! - `tokio`: [`SystemClock`] can be waited on ([`Timer`]) through tokio's timers, requests of callers that come at about the
+//!   same time can be combined (`Combiner`), and there is a `ManualClock` for tests.
 
 mod backend;
 mod bus;
 mod clock;
+#[cfg(feature = "tokio")]
+mod combiner;
 pub mod envelope;
 mod error;
 mod ext;
@@ -35,6 +38,8 @@ pub use backend::{Atomic, Backend, BusSource, Counter, Each, Expected, Guard, Li
 pub use bus::{Announcement, Bus, BusEvent, TrackingEvent};
 pub use bytes::Bytes;
 pub use clock::{Clock, SystemClock, Tick, Timer, UnixMillis};
+#[cfg(feature = "tokio")]
+pub use combiner::{Combiner, Gathered, OnItsWay};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::{BackendExt, SCAN_PAGE};
 pub use inspect::{Inspect, SamplePage, SampledKey, ServerFigures, ServerSettings};

@@ -126,12 +126,14 @@ impl FallbackBackend {
     /// absent. While the primary is not asked the secondary answers here too. The primary is waited for until the deadline,
     /// or for `limit` where that is less.
     pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions, limit: Duration) -> Each<Option<Found>> {
-        let attempts = self.shared.each_within("get_many", keys, (Remember::Never, limit), move |primary, keys| {
-            primary.get_many(keys, options)
-        });
-        let attempts = attempts.await;
-        let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
-        self.shared.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
+        self.shared.get_many_or_fault(keys, options, (limit, false)).await
+    }
+
+    /// As [`get_many_or_fault`](Self::get_many_or_fault) for one key, until the deadline; but where other keys are being read
+    /// already, those that come at about the same time are read at once, and a caller that goes away leaves the others
+    /// alone. It depends on the store what a key that does not hold bytes is then: absent or an error.
+    pub async fn get_combined(&self, key: &Key) -> Result<Option<Found>> {
+        self.shared.get_combined(key).await
     }
 
     /// Remembers removals as if the primary had not carried them out; answers whether all of them will be, or something that

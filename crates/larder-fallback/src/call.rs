@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use larder_core::{Backend, Condition, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
 
-use crate::{Ticket, local::away, shared::Shared, stats::count};
+use crate::{Ticket, local::away, shared::Shared, stats::add};
 
 /// From so long a limit on the steps of the coarse clock, 4 ms, do not matter.
 const COARSE: Duration = Duration::from_millis(32);
@@ -132,6 +132,24 @@ pub(crate) struct Asking<'a> {
     pub(crate) limit: Duration,
     /// Whether the time that it takes says something about the backend: not where it grows with what was asked for.
     pub(crate) is_timed: bool,
+    /// How many callers wait for it: it counts as so many calls.
+    pub(crate) callers: u32,
+}
+
+/// How a call about many keys is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) remember: Remember,
+    /// For how long it is waited at most, where the deadline is not less.
+    pub(crate) limit: Duration,
+    /// Whether each key has a caller of its own.
+    pub(crate) is_shared: bool,
+}
+
+impl From<Remember> for Terms {
+    fn from(remember: Remember) -> Self {
+        Self { remember, limit: Duration::MAX, is_shared: false }
+    }
 }
 
 /// A call whose answer is awaited. Dropped before that, what it did is unknown.
@@ -144,7 +162,7 @@ struct InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shared.leave(self.asking.callers);
         if self.answered {
             return;
         }
@@ -157,7 +175,7 @@ impl Drop for InFlight<'_> {
         let nobody = || self.shared.given_up.fetch_add(1, Ordering::Relaxed) >= NOBODY;
         if waited >= deadline.mul_f64(0.8) || waited >= deadline / 8 && nobody() {
             let error = Error::new(ErrorKind::Timeout, self.asking.operation, "the caller gave up near the deadline");
-            self.shared.failed(self.asking.ticket, &error);
+            self.shared.failed(self.asking.ticket, &error, self.asking.callers);
         }
     }
 }
@@ -172,14 +190,13 @@ impl Shared {
         call: impl Future<Output = T>,
         fault: impl FnOnce(&T) -> Option<Error>,
     ) -> Result<T> {
-        let Asking { ticket, operation, limit, is_timed, .. } = asking;
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_calls {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            count(&self.counters.overloaded);
-            let message = format!("{} calls are under way already (`max_calls`)", self.settings.max_calls);
-            return Err(Error::new(ErrorKind::Overloaded, operation, message));
+        let Asking { ticket, operation, limit, is_timed, callers, .. } = asking;
+        let others = self.in_flight.fetch_add(callers as usize, Ordering::Relaxed);
+        if others + callers as usize > self.settings.max_calls {
+            self.leave(callers);
+            return Err(self.overloaded(operation, callers));
         }
-        count(&self.counters.calls);
+        add(&self.counters.calls, callers.into());
         let began = self.began();
         let mut flight = InFlight { shared: self, asking, began, answered: false };
         let Some(answer) = self.timer.within_since(began, limit, call).await else {
@@ -187,7 +204,7 @@ impl Shared {
             // A caller with less patience than that is one that goes away.
             if limit >= self.settings.deadline {
                 flight.answered = true;
-                self.failed(ticket, &error);
+                self.failed(ticket, &error, callers);
             }
             return Err(error);
         };
@@ -196,10 +213,27 @@ impl Shared {
             self.given_up.store(0, Ordering::Relaxed);
         }
         match fault(&answer) {
-            Some(error) => self.failed(ticket, &error),
-            None => self.succeeded(ticket, operation, is_timed.then_some(began)),
+            Some(error) => self.failed(ticket, &error, callers),
+            None => self.succeeded(ticket, operation, is_timed.then_some(began), callers),
         }
         Ok(answer)
+    }
+
+    /// Calls have ended.
+    fn leave(&self, callers: u32) {
+        self.in_flight.fetch_sub(callers as usize, Ordering::Relaxed);
+    }
+
+    /// How many more calls may be under way.
+    pub(crate) fn room(&self) -> usize {
+        self.settings.max_calls.saturating_sub(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// What calls get that found no room; counts them.
+    pub(crate) fn overloaded(&self, operation: &'static str, calls: u32) -> Error {
+        add(&self.counters.overloaded, calls.into());
+        let message = format!("{} calls are under way already (`max_calls`)", self.settings.max_calls);
+        Error::new(ErrorKind::Overloaded, operation, message)
     }
 
     /// When a call begins: by the coarse clock, at a quarter of the price, where that tells a slow call from a good one.
@@ -224,27 +258,18 @@ impl Shared {
 
     /// Asks the primary about many keys, each on its own: one that fails does not take the others with it. A call in which
     /// no key was answered is a fault.
-    pub(crate) fn each<I: Item, T: Send>(
+    pub(crate) async fn each<I: Item, T: Send>(
         self: &Arc<Self>,
         operation: &'static str,
         items: &[I],
-        remember: Remember,
-        call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
-    ) -> impl Future<Output = Attempts<T>> {
-        self.each_within(operation, items, (remember, Duration::MAX), call)
-    }
-
-    /// The same for a caller that waits for this long at most, where the deadline is not less.
-    pub(crate) async fn each_within<I: Item, T: Send>(
-        self: &Arc<Self>,
-        operation: &'static str,
-        items: &[I],
-        (remember, limit): (Remember, Duration),
+        terms: impl Into<Terms> + Send,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Attempts<T> {
+        let terms: Terms = terms.into();
+        let remember = terms.remember;
         let route = self.route(items.iter().map(Item::key));
         if let (Some(ticket), true) = (route.ticket, route.away.is_empty() && !items.is_empty()) {
-            let answers = self.ask(ticket, operation, items, (remember, limit), call).await;
+            let answers = self.ask(ticket, operation, items, terms, call).await;
             let is_absent = |answer: &Result<T>| answer.as_ref().is_err_and(is_absence);
             if answers.len() == items.len() && !answers.iter().any(is_absent) {
                 return Attempts::Answered(answers);
@@ -264,7 +289,7 @@ impl Shared {
             Cow::Borrowed(items)
         };
         let mut answers = match route.ticket {
-            Some(ticket) if !asked.is_empty() => self.ask(ticket, operation, &asked, (remember, limit), call).await,
+            Some(ticket) if !asked.is_empty() => self.ask(ticket, operation, &asked, terms, call).await,
             _ => Vec::new(),
         }
         .into_iter();
@@ -293,7 +318,7 @@ impl Shared {
         ticket: Ticket,
         operation: &'static str,
         items: &[I],
-        (remember, limit): (Remember, Duration),
+        Terms { remember, limit, is_shared }: Terms,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Each<T> {
         let keys: Vec<Key> = match remember {
@@ -301,7 +326,9 @@ impl Shared {
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
         let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len())).min(limit);
-        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed: items.len() == 1 };
+        let is_timed = is_shared || items.len() == 1;
+        let callers = if is_shared { u32::try_from(items.len()).unwrap_or(u32::MAX) } else { 1 };
+        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed, callers };
         let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
             let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
             let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
@@ -341,7 +368,7 @@ impl Shared {
             Some(ticket) => {
                 let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
                 let limit = self.settings.deadline;
-                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true };
+                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true, callers: 1 };
                 let answer = self.guarded(asking, call, fault_of).await;
                 self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
             }
@@ -365,7 +392,7 @@ impl Shared {
     ) -> Result<T> {
         let Some(ticket) = self.route(std::iter::empty()).ticket else { return Err(away(operation)) };
         let limit = self.settings.deadline;
-        let asking = Asking { ticket, operation, remember: &[], limit, is_timed };
+        let asking = Asking { ticket, operation, remember: &[], limit, is_timed, callers: 1 };
         self.guarded(asking, call, fault_of).await?
     }
 }

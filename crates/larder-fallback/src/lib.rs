@@ -51,6 +51,7 @@ mod journal_format;
 mod local;
 mod log;
 mod powers;
+mod reads;
 mod recovery;
 mod shared;
 mod stats;

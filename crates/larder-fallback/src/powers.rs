@@ -26,7 +26,7 @@ impl Scan for FallbackBackend {
         };
         let pages = scan.scan(pattern, page).map(move |page| {
             if let Some(error) = fault_of(&page) {
-                self.shared.failed(ticket, &error);
+                self.shared.failed(ticket, &error, 1);
             }
             page.and_then(|keys| self.shared.here(keys).ok_or_else(|| away("scan")))
         });
@@ -240,7 +240,7 @@ impl Inspect for FallbackBackend {
         };
         let pages = power.sample(keys).inspect(move |page| {
             if let Some(error) = fault_of(page) {
-                self.shared.failed(ticket, &error);
+                self.shared.failed(ticket, &error, 1);
             }
         });
         pages.boxed()

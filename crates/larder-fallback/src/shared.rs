@@ -26,7 +26,9 @@ use crate::{
     copy_back::Kept,
     journal::Journal,
     journal_file::JournalFile,
-    log, recovery,
+    log,
+    reads::Reads,
+    recovery,
     stats::{Counters, count, read},
     verdict::Refusal,
 };
@@ -91,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     /// Tells this fallback's keys from those of others in the same secondary.
     pub(crate) instance: u64,
+    /// Reads of single keys.
+    pub(crate) reads: Reads,
     /// Calls that the primary has not answered yet.
     pub(crate) in_flight: AtomicUsize,
     /// Callers that have waited for a while and gone away since somebody got an answer.
@@ -164,6 +168,7 @@ impl Shared {
             counters: Counters::default(),
             wake: Arc::new(Notify::new()),
             instance: fastrand::u64(..),
+            reads: Reads::new(),
             in_flight: AtomicUsize::new(0),
             given_up: AtomicU32::new(0),
             untold: AtomicU32::new(0),

@@ -136,10 +136,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn fault(&self, kind: ErrorKind) {
-        count(&self.failures);
+    /// A fault that so many callers met.
+    pub(crate) fn fault(&self, kind: ErrorKind, callers: u32) {
+        add(&self.failures, callers.into());
         if let Some(index) = KINDS.iter().position(|other| *other == kind) {
-            count(&self.faults[index]);
+            add(&self.faults[index], callers.into());
         }
     }
 

@@ -17,7 +17,7 @@ use larder_core::{Error, ErrorKind, Tick};
 use crate::{
     Ticket, log,
     shared::{Gate, Shared},
-    stats::count,
+    stats::{add, count},
 };
 
 /// Good calls that are counted without the lock before the breaker hears of them.
@@ -39,18 +39,25 @@ fn needs_memory(operation: &str) -> bool {
 }
 
 impl Shared {
-    /// The primary answered a call; it is timed if its beginning is told.
-    pub(crate) fn succeeded(self: &Arc<Self>, ticket: Ticket, operation: &'static str, began: Option<Tick>) {
+    /// The primary answered a call of so many callers; it is timed if its beginning is told.
+    pub(crate) fn succeeded(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        operation: &'static str,
+        began: Option<Tick>,
+        callers: u32,
+    ) {
         // The coarse clock is good enough to tell calls of some ten milliseconds from good ones.
         let is_slow = began.is_some_and(|began| self.timer.now().since(began) >= self.settings.slow_call);
         if is_slow {
-            self.slow(ticket);
+            self.slow(ticket, callers);
         } else if self.calm.load(Ordering::Acquire) == ticket.0 + 1 {
-            if self.untold.fetch_add(1, Ordering::Relaxed) >= UNTOLD {
+            if self.untold.fetch_add(callers, Ordering::Relaxed) + callers > UNTOLD {
                 self.change(None, |gate| self.tell(gate, self.timer.now()));
             }
         } else {
-            self.change(None, |gate| gate.breaker.succeeded(ticket, self.timer.now()));
+            let now = self.timer.now();
+            self.change(None, |gate| (0..callers).for_each(|_| gate.breaker.succeeded(ticket, now)));
         }
         if self.refuses_writes.load(Ordering::Relaxed) && needs_memory(operation) {
             self.took_a_write();
@@ -65,15 +72,15 @@ impl Shared {
         }
     }
 
-    fn slow(self: &Arc<Self>, ticket: Ticket) {
-        count(&self.counters.slow);
+    fn slow(self: &Arc<Self>, ticket: Ticket, callers: u32) {
+        add(&self.counters.slow, callers.into());
         let now = self.timer.now_precise();
         let message = format!("too many calls take longer than {:?} (`slow_call`)", self.settings.slow_call);
         let error = Error::new(ErrorKind::Timeout, "slow_call", message);
         let opened = self.change(Some(&error), |gate| {
             self.tell(gate, now);
             let chance = gate.random.f64();
-            let opened = gate.breaker.slow(ticket, now, chance);
+            let opened = (0..callers).any(|_| gate.breaker.slow(ticket, now, chance));
             if opened {
                 gate.last_fault = Some((now, error.clone()));
             }
@@ -84,8 +91,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn failed(self: &Arc<Self>, ticket: Ticket, error: &Error) {
-        self.counters.fault(error.kind());
+    /// The primary failed a call of so many callers.
+    pub(crate) fn failed(self: &Arc<Self>, ticket: Ticket, error: &Error, callers: u32) {
+        self.counters.fault(error.kind(), callers);
         let now = self.timer.now_precise();
         let (opened, is_news) = self.change(Some(error), |gate| {
             self.tell(gate, now);
@@ -100,7 +108,7 @@ impl Shared {
                     (false, is_news)
                 }
                 ErrorKind::ReadOnly => (gate.breaker.open_now(ticket, now, chance), false),
-                _ => (gate.breaker.failed(ticket, now, chance), false),
+                _ => ((0..callers).any(|_| gate.breaker.failed(ticket, now, chance)), false),
             }
         });
         if opened {

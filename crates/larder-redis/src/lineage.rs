@@ -101,6 +101,10 @@ impl Lineage for RedisBackend {
     fn server_time(&self, key: &Key) -> Option<UnixMillis> {
         self.servers.server_time(key)
     }
+
+    fn server_of(&self, key: &Key) -> usize {
+        self.servers.server_of(key)
+    }
 }
 
 impl Manager {

@@ -98,6 +98,26 @@ impl Remote {
         (judged, later)
     }
 
+    /// Judges what stands under a key that was asked for then, within what is left of the limit.
+    pub(super) async fn judge_now(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        (region, ops): (&RegionState, &ValueOps),
+        (asked_at, limit): (Tick, Duration),
+    ) -> Result<Stored> {
+        let place = Place { key, region, ops, asked_at };
+        let (seen, asked) = (Seen::default(), self.asked());
+        let why = match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
+            Judged::As(stored) => return Ok(stored),
+            Judged::Later(why) => why,
+        };
+        let (mut judged, later) = (vec![Ok(Stored::Nothing)], vec![Later { index: 0, place, bytes, why }]);
+        // Boxed, so that reads which need none of it do not have its size.
+        Box::pin(self.judge_later(&mut judged, later, seen, (asked_at, limit))).await;
+        judged.pop().unwrap_or(Ok(Stored::Nothing))
+    }
+
     /// Asks for the versions that are needed, for all in one round trip, and removes what is broken; within what is left of
     /// the limit.
     pub(super) async fn judge_later(
@@ -229,13 +249,8 @@ impl Remote {
     /// Judges what stood under the key when the token was to be placed.
     pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
         // It was asked for within the deadline of this step, which is what limits this too.
-        let (asked_at, seen) = (self.timer.now() - region.strategy.remote_deadline, Seen::default());
-        let (keys, found) = (std::slice::from_ref(key), vec![Ok(Some(Found::new(found, None)))]);
-        let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked_at, &seen);
-        if !later.is_empty() {
-            self.judge_later(&mut judged, later, seen, (asked_at, Duration::MAX)).await;
-        }
-        judged.pop().unwrap_or(Ok(Stored::Nothing))
+        let asked_at = self.timer.now() - region.strategy.remote_deadline;
+        self.judge_now(key, found, (region, ops), (asked_at, Duration::MAX)).await
     }
 
     /// Whether the markers of a stored entry have the versions that it carries; what is no entry holds.

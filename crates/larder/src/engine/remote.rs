@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use larder_codec::Payload;
 use larder_core::{
     Atomic, Backend, BackendExt, Condition, Each, Error, ErrorKind, Expected, Found, GetOptions, Key, Result,
@@ -127,16 +126,27 @@ pub(crate) struct Encoded {
 
 impl Remote {
     /// Reads a key: one round trip, and one more for an entry whose markers' versions are not known and do not belong to
-    /// its region or to the tags, which are read at the same time.
-    pub(crate) fn read<'a>(
-        &'a self,
-        key: &'a Key,
-        region: &'a RegionState,
-        ops: &'a ValueOps,
-        how: Reading<'a>,
-    ) -> impl Future<Output = Result<Stored>> + use<'a> {
-        let found = self.read_many(std::slice::from_ref(key), region, ops, how);
-        found.map(|mut found| found.pop().unwrap_or(Ok(Stored::Nothing)))
+    /// its region or to the tags, which are read at the same time. Keys that are read at about the same time share what they
+    /// can.
+    pub(crate) async fn read(
+        &self,
+        key: &Key,
+        region: &RegionState,
+        ops: &ValueOps,
+        how: Reading<'_>,
+    ) -> Result<Stored> {
+        let asked = self.asked();
+        if how.tells || how.limit < self.deadline() || !self.knows(self.marked(region, how.tags), asked) {
+            // Boxed, so that other reads do not have its size.
+            let found = Box::pin(self.read_many(std::slice::from_ref(key), region, ops, how)).await.pop();
+            return found.unwrap_or(Ok(Stored::Nothing));
+        }
+        let found = self.fallback.get_combined(key).await.unwrap_or_else(|_| {
+            region.counters.count(Event::RemoteFault);
+            None
+        });
+        let Some(found) = found else { return Ok(Stored::Nothing) };
+        self.judge_now(key, found.value, (region, ops), (asked.at(), how.limit)).await
     }
 
     /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known.
@@ -152,7 +162,6 @@ impl Remote {
         let unknown = self.unknown(self.marked(region, tags), asked);
         let all: Cow<'_, [Key]> =
             if unknown.is_empty() { Cow::Borrowed(keys) } else { Cow::Owned([keys, &self.markers(&unknown)].concat()) };
-        // In two boxes, since the allocator is slow with large ones.
         let mut found = Box::pin(self.fallback.get_many_or_fault(&all, GetOptions::new(), limit)).await;
         let versions = found.split_off(keys.len().min(found.len()));
         if !tells && found.iter().any(Result::is_err) {

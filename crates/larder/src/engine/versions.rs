@@ -124,6 +124,12 @@ impl Remote {
         tags.filter(|tag| known.of(tag).is_none()).cloned().collect()
     }
 
+    /// Whether none of them must be asked for.
+    pub(super) fn knows<'t>(&self, mut tags: impl Iterator<Item = &'t Tag>, asked: Asked) -> bool {
+        let known = self.tags.known(asked);
+        tags.all(|tag| known.of(tag).is_some())
+    }
+
     pub(super) fn markers(&self, tags: &[Tag]) -> Vec<Key> {
         tags.iter().map(|tag| self.marker(tag)).collect()
     }

@@ -547,6 +547,10 @@ impl Lineage for Served {
     fn server_time(&self, _key: &Key) -> Option<UnixMillis> {
         Some(larder_core::Clock::wall(&self.server))
     }
+
+    fn server_of(&self, _key: &Key) -> usize {
+        0
+    }
 }
 
 backend_over!(Served, "served", store, {
