@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{Error, ErrorKind, MAX_OWN_TAGS, MAX_TAGS, Result, Tag, UnixMillis};
@@ -141,6 +142,9 @@ pub struct TagVersion {
     pub version: u64,
 }
 
+/// The tags of an entry with their versions; those that most entries carry, of the namespace and a region, need no allocation.
+pub type TagVersions = SmallVec<[TagVersion; 2]>;
+
 /// Everything that an entry says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -164,7 +168,7 @@ pub struct Header {
     /// How long the entry was to live when it was written, stale window included, in milliseconds; `u64::MAX` for ever.
     pub ttl_ms: u64,
     /// The tags with their versions.
-    pub tags: Vec<TagVersion>,
+    pub tags: TagVersions,
     /// Bytes of the payload before compression.
     pub plain_len: usize,
 }
@@ -210,7 +214,7 @@ impl Header {
             fresh_until: UnixMillis::FOREVER,
             stale_until: UnixMillis::FOREVER,
             ttl_ms: u64::MAX,
-            tags: Vec::new(),
+            tags: TagVersions::new(),
             plain_len: 0,
         }
     }
@@ -350,11 +354,11 @@ pub fn patch_deadlines(
     Ok(())
 }
 
-fn decode_tags(mut table: &[u8], count: u16, known: &[Tag]) -> std::result::Result<Vec<TagVersion>, Unreadable> {
+fn decode_tags(mut table: &[u8], count: u16, known: &[Tag]) -> std::result::Result<TagVersions, Unreadable> {
     if usize::from(count) > MAX_TAG_VERSIONS {
         return Err(Unreadable::Corrupt);
     }
-    let mut tags = Vec::with_capacity(usize::from(count));
+    let mut tags = TagVersions::with_capacity(usize::from(count));
     for _ in 0..count {
         let (length, rest) = table.split_at_checked(2).ok_or(Unreadable::Corrupt)?;
         let (name, rest) = rest.split_at_checked(usize::from(u16_at(length, 0))).ok_or(Unreadable::Corrupt)?;
@@ -408,7 +412,7 @@ mod tests {
         header.stale_until = UnixMillis(2000);
         header.ttl_ms = 2000;
         header.plain_len = 5;
-        header.tags = vec![TagVersion { tag: Tag::from("symbol:BTC"), version: 7 }];
+        header.tags.push(TagVersion { tag: Tag::from("symbol:BTC"), version: 7 });
         header
     }
 

@@ -27,7 +27,7 @@ fn header(kind: Kind) -> Header {
 
 fn tagged() -> Header {
     let mut header = header(Kind::Value);
-    header.tags = vec![TagVersion { tag: Tag::from("symbol:BTCUSDT"), version: 0x1122_3344_5566_7788 }];
+    header.tags.push(TagVersion { tag: Tag::from("symbol:BTCUSDT"), version: 0x1122_3344_5566_7788 });
     header
 }
 

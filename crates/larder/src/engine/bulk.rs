@@ -51,19 +51,24 @@ impl Engine {
             return Ok(keys.iter().map(|_| None).collect());
         };
         let began = self.tags.epoch();
-        let tickets: Vec<_> = keys.iter().map(|key| self.flights.ticket(key)).collect();
+        // What is not promoted needs no fence.
+        let promotes = region.strategy.tiers.uses_near();
+        let tickets: Vec<_> = keys.iter().map(|key| promotes.then(|| self.flights.ticket(key))).collect();
         let limit = region.strategy.remote_deadline;
         let found = remote.read_many(keys, region, ops, Reading { tags: &[], tells, limit }).await;
         let mut outcomes = Vec::with_capacity(keys.len());
         let mut fault = None;
-        for (ticket, stored) in tickets.iter().zip(found) {
+        for ((key, ticket), stored) in keys.iter().zip(&tickets).zip(found) {
             outcomes.push(match stored {
-                Ok(Stored::Entry(entry)) => Some(self.promote(region, ticket, &entry, began, ops.size)),
+                Ok(Stored::Entry(entry)) => Some(match ticket {
+                    Some(ticket) => self.promote(region, ticket, &entry, began, ops.size),
+                    None => entry.outcome(),
+                }),
                 Ok(_) => None,
                 Err(error) => {
                     // What all of them ran into is told once.
                     if fault.as_ref().is_none_or(|fault: &Error| fault.kind() != error.kind()) {
-                        self.remote_fault(region, Some(ticket.key()), &error);
+                        self.remote_fault(region, Some(key), &error);
                     }
                     fault = Some(error);
                     None

@@ -5,10 +5,13 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use larder_codec::ReadFailure;
 use larder_core::{
-    Each, Expected, Found, Key, Result, Tag, Tick,
+    Each, Expected, Found, Key, Result, Tag, Tick, UnixMillis,
     envelope::{HEADER_BYTES, Header, Kind, TagVersion},
 };
 use larder_memory::AnyValue;
@@ -23,13 +26,14 @@ use crate::{
     value::{Absent, ValueOps},
 };
 
-/// Where an entry was found, and before when it was asked for.
+/// Where an entry was found, before when it was asked for, and what time its server has.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     key: &'a Key,
     region: &'a RegionState,
     ops: &'a ValueOps,
     asked_at: Tick,
+    now: UnixMillis,
 }
 
 /// What is said of stored bytes.
@@ -62,6 +66,26 @@ pub(super) struct Later<'a> {
     why: Why,
 }
 
+/// What time servers have, looked at once for keys of one server that follow each other.
+struct ServerTimes<'r> {
+    remote: &'r Remote,
+    last: Option<(usize, UnixMillis)>,
+}
+
+impl ServerTimes<'_> {
+    fn now(&mut self, key: &Key) -> UnixMillis {
+        let server = self.remote.primary.as_lineage().map_or(0, |lineage| lineage.server_of(key));
+        match self.last {
+            Some((last, now)) if last == server => now,
+            _ => {
+                let now = self.remote.server_now(key);
+                self.last = Some((server, now));
+                now
+            }
+        }
+    }
+}
+
 impl Remote {
     /// Judges what stands under keys, as far as the versions of their tags are known and nothing is broken.
     pub(super) fn judge_all<'a>(
@@ -74,6 +98,7 @@ impl Remote {
     ) -> (Each<Stored>, Vec<Later<'a>>) {
         let asked = self.asked();
         let (mut judged, mut later) = (Vec::with_capacity(keys.len()), Vec::new());
+        let mut times = ServerTimes { remote: self, last: None };
         for (key, found) in keys.iter().zip(found) {
             let bytes = match found {
                 Ok(Some(found)) => found.value,
@@ -86,7 +111,7 @@ impl Remote {
                     continue;
                 }
             };
-            let place = Place { key, region, ops, asked_at };
+            let place = Place { key, region, ops, asked_at, now: times.now(key) };
             judged.push(Ok(match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
                 Judged::As(stored) => stored,
                 Judged::Later(why) => {
@@ -98,24 +123,28 @@ impl Remote {
         (judged, later)
     }
 
-    /// Judges what stands under a key that was asked for then, within what is left of the limit.
-    pub(super) async fn judge_now(
-        &self,
-        key: &Key,
+    /// Judges what stands under one key that was asked for then, within what is left of the limit.
+    ///
+    /// # Errors
+    /// What has to wait for another round trip. Boxed, so that reads which need none do not have its size.
+    pub(super) fn judge_now<'a>(
+        &'a self,
+        key: &'a Key,
         bytes: Bytes,
-        (region, ops): (&RegionState, &ValueOps),
+        (region, ops): (&'a RegionState, &'a ValueOps),
         (asked_at, limit): (Tick, Duration),
-    ) -> Result<Stored> {
-        let place = Place { key, region, ops, asked_at };
+    ) -> Result<Stored, BoxFuture<'a, Result<Stored>>> {
+        let place = Place { key, region, ops, asked_at, now: self.server_now(key) };
         let (seen, asked) = (Seen::default(), self.asked());
         let why = match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
             Judged::As(stored) => return Ok(stored),
             Judged::Later(why) => why,
         };
-        let (mut judged, later) = (vec![Ok(Stored::Nothing)], vec![Later { index: 0, place, bytes, why }]);
-        // Boxed, so that reads which need none of it do not have its size.
-        Box::pin(self.judge_later(&mut judged, later, seen, (asked_at, limit))).await;
-        judged.pop().unwrap_or(Ok(Stored::Nothing))
+        Err(Box::pin(async move {
+            let (mut judged, later) = (vec![Ok(Stored::Nothing)], vec![Later { index: 0, place, bytes, why }]);
+            self.judge_later(&mut judged, later, seen, (asked_at, limit)).await;
+            judged.pop().unwrap_or(Ok(Stored::Nothing))
+        }))
     }
 
     /// Asks for the versions that are needed, for all in one round trip, and removes what is broken; within what is left of
@@ -152,6 +181,7 @@ impl Remote {
         for Later { index, place, bytes, why } in later {
             let Why::Ask(tags) = why else { continue };
             let verdict = seen.confirms(tags).map(|holds| if holds { Verdict::Hold } else { Verdict::Differ });
+            place.now = self.server_now(place.key);
             let judgement = match verdict.map(|verdict| self.judge_one(*place, bytes, |_| verdict)) {
                 Ok(Judged::Later(broken)) => {
                     *why = broken;
@@ -188,10 +218,9 @@ impl Remote {
 
     /// Judges an entry whose tags hold.
     fn judge_entry(&self, place: Place<'_>, bytes: usize, header: Header, payload: &[u8]) -> Judged {
-        let Place { key, region, ops, asked_at } = place;
+        let Place { region, ops, asked_at, now, .. } = place;
         let token = header.token();
         let life = if header.ttl_ms == u64::MAX { Duration::MAX } else { Duration::from_millis(header.ttl_ms) };
-        let now = self.server_now(key);
         let left = header.stale_until.remaining(now).min(life);
         let age = if life == Duration::MAX { Duration::ZERO } else { life.saturating_sub(left) };
         let stale_for = left.min(self.left_of_outage(region, age));
@@ -250,7 +279,10 @@ impl Remote {
     pub(crate) async fn judge(&self, key: &Key, found: Bytes, region: &RegionState, ops: &ValueOps) -> Result<Stored> {
         // It was asked for within the deadline of this step, which is what limits this too.
         let asked_at = self.timer.now() - region.strategy.remote_deadline;
-        self.judge_now(key, found, (region, ops), (asked_at, Duration::MAX)).await
+        match self.judge_now(key, found, (region, ops), (asked_at, Duration::MAX)) {
+            Ok(stored) => Ok(stored),
+            Err(later) => later.await,
+        }
     }
 
     /// Whether the markers of a stored entry have the versions that it carries; what is no entry holds.

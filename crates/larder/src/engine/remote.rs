@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     coherence::Coherence,
+    outcome::{Outcome, Source},
     stats::Event,
     tags::TagTable,
     value::{ValueOps, is_present},
@@ -71,6 +72,11 @@ pub(crate) struct RemoteEntry {
 }
 
 impl RemoteEntry {
+    /// What a caller gets.
+    pub(crate) fn outcome(&self) -> Outcome<AnyValue> {
+        Outcome { value: self.value.clone(), source: Source::Remote, age: self.age, stale: self.fresh_for.is_zero() }
+    }
+
     /// What must still stand there when it is replaced.
     pub(crate) fn token(&self) -> Expected {
         expected(self.token)
@@ -128,25 +134,32 @@ impl Remote {
     /// Reads a key: one round trip, and one more for an entry whose markers' versions are not known and do not belong to
     /// its region or to the tags, which are read at the same time. Keys that are read at about the same time share what they
     /// can.
-    pub(crate) async fn read(
-        &self,
-        key: &Key,
-        region: &RegionState,
-        ops: &ValueOps,
-        how: Reading<'_>,
-    ) -> Result<Stored> {
+    ///
+    /// Not an async function, which would take room for what it is given twice.
+    pub(crate) fn read<'a>(
+        &'a self,
+        key: &'a Key,
+        region: &'a RegionState,
+        ops: &'a ValueOps,
+        how: Reading<'a>,
+    ) -> impl Future<Output = Result<Stored>> + use<'a> {
         let asked = self.asked();
-        if how.tells || how.limit < self.deadline() || !self.knows(self.marked(region, how.tags), asked) {
-            // Boxed, so that other reads do not have its size.
-            let found = Box::pin(self.read_many(std::slice::from_ref(key), region, ops, how)).await.pop();
-            return found.unwrap_or(Ok(Stored::Nothing));
+        async move {
+            if how.tells || how.limit < self.deadline() || !self.knows(self.marked(region, how.tags), asked) {
+                // Boxed, so that other reads do not have its size.
+                let found = Box::pin(self.read_many(std::slice::from_ref(key), region, ops, how)).await.pop();
+                return found.unwrap_or(Ok(Stored::Nothing));
+            }
+            let found = self.fallback.get_combined(key).await.unwrap_or_else(|_| {
+                region.counters.count(Event::RemoteFault);
+                None
+            });
+            let Some(found) = found else { return Ok(Stored::Nothing) };
+            match self.judge_now(key, found.value, (region, ops), (asked.at(), how.limit)) {
+                Ok(stored) => Ok(stored),
+                Err(later) => later.await,
+            }
         }
-        let found = self.fallback.get_combined(key).await.unwrap_or_else(|_| {
-            region.counters.count(Event::RemoteFault);
-            None
-        });
-        let Some(found) = found else { return Ok(Stored::Nothing) };
-        self.judge_now(key, found.value, (region, ops), (asked.at(), how.limit)).await
     }
 
     /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known.
@@ -272,7 +285,7 @@ impl Remote {
         header.plain_len = entry.payload.plain_len;
         header.schema = region.schema;
         header.load_cost_us = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX);
-        header.tags = tags;
+        header.tags = tags.into();
         if !plan.is_endless() {
             let now = self.server_now(key);
             header.fresh_until = now + plan.fresh_for;

@@ -20,7 +20,7 @@ use crate::engine::{
     remote::{Encoded, Life, Reading, Remote, RemoteEntry, Stored},
 };
 use crate::{
-    outcome::{Outcome, Source},
+    outcome::Outcome,
     value::Absent,
 };
 
@@ -197,7 +197,7 @@ impl LoadRequest {
         if self.writes_near() && !self.another_type_stands_near() {
             return self.engine.promote(&self.region, ticket, entry, began, self.ops.size);
         }
-        answer(entry)
+        entry.outcome()
     }
 
     /// The entry's bytes; a value that cannot be encoded is kept near only, and logged.
@@ -271,31 +271,25 @@ impl Engine {
         began: u64,
         size: usize,
     ) -> Outcome<AnyValue> {
-        if region.strategy.tiers.uses_near() {
-            let now = self.timer.now();
-            let meta = Meta::new(now - entry.age, began, self.tags.cells(&entry.tags));
-            let elapsed = entry.ttl.saturating_sub(entry.fresh_for);
-            let early = region.strategy.refresh_after(entry.ttl, entry.cost, &mut self.rng());
-            let life = NearLife {
-                from: entry.asked_at,
-                fresh_for: entry.fresh_for,
-                stale_for: entry.stale_for,
-                refresh_after: early.map(|after| after.saturating_sub(elapsed)),
-                unverified: false,
-            };
-            let near = self.near_entry(entry.value.clone(), meta, life, region);
-            let weight = Self::weight(region, &entry.value, Some(entry.bytes), size);
-            let mut displaced = Displaced::default();
-            ticket.commit_copy(|| {
-                self.near.insert_with(Arc::clone(ticket.key().as_arc()), near, weight, &mut displaced);
-            });
-        }
-        answer(entry)
+        let now = self.timer.now();
+        let meta = Meta::new(now - entry.age, began, self.tags.cells(&entry.tags));
+        let elapsed = entry.ttl.saturating_sub(entry.fresh_for);
+        let early = region.strategy.refresh_after(entry.ttl, entry.cost, &mut self.rng());
+        let life = NearLife {
+            from: entry.asked_at,
+            fresh_for: entry.fresh_for,
+            stale_for: entry.stale_for,
+            refresh_after: early.map(|after| after.saturating_sub(elapsed)),
+            unverified: false,
+        };
+        let near = self.near_entry(entry.value.clone(), meta, life, region);
+        let weight = Self::weight(region, &entry.value, Some(entry.bytes), size);
+        let mut displaced = Displaced::default();
+        ticket.commit_copy(|| {
+            self.near.insert_with(Arc::clone(ticket.key().as_arc()), near, weight, &mut displaced);
+        });
+        entry.outcome()
     }
-}
-
-fn answer(entry: &RemoteEntry) -> Outcome<AnyValue> {
-    Outcome { value: entry.value.clone(), source: Source::Remote, age: entry.age, stale: entry.fresh_for.is_zero() }
 }
 
 /// Nobody waits for a commit; it only must not go on for ever.
