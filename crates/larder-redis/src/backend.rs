@@ -164,12 +164,13 @@ impl Backend for RedisBackend {
     /// answers [`KindMismatch`](ErrorKind::KindMismatch); with TTLs each by GET and PTTL, and in a cluster each by GET.
     /// With `prefer_replica`, a replica behind sentinels or of a cluster answers where there is one in order.
     async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        // Boxed but for the usual case, so that it does not have their size.
         match keys {
             [] => Vec::new(),
-            keys if options.with_ttl => self.get_with_ttl(keys, options.prefer_replica).await,
+            keys if options.with_ttl => Box::pin(self.get_with_ttl(keys, options.prefer_replica)).await,
             [key] => vec![self.get_one(key, options.prefer_replica).await],
-            keys if self.servers.is_cluster() => self.get_apart(keys, options.prefer_replica).await,
-            keys => self.get_plain(keys, options.prefer_replica).await,
+            keys if self.servers.is_cluster() => Box::pin(self.get_apart(keys, options.prefer_replica)).await,
+            keys => Box::pin(self.get_plain(keys, options.prefer_replica)).await,
         }
     }
 

@@ -40,7 +40,8 @@ impl Slot {
             self.reads.gather(|| get(key), move |reads| async move { slot.carry(operation, reads).await })
         };
         let Some(answer) = gathered else {
-            return self.exchange(operation, Effect::Read, Request::Get(key), 1).await;
+            // Boxed, so that those who wait for others' pipelines do not have its size.
+            return Box::pin(self.exchange(operation, Effect::Read, Request::Get(key), 1)).await;
         };
         answer.await.unwrap_or_else(|_| {
             let message = "the task that read for several callers ended early; try again";

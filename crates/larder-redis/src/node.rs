@@ -117,7 +117,8 @@ impl Node {
         let slot = &self.slots[socket];
         match request {
             Request::Get(key) => slot.read(operation, key).await,
-            request => slot.exchange(operation, effect, request, 1).await,
+            // Boxed, so that reads do not have its size.
+            request => Box::pin(slot.exchange(operation, effect, request, 1)).await,
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
         return Ok(found);
     }
     let now = engine.timer.now();
-    let mut missing = Vec::new();
+    let (mut missing, mut left) = (Vec::new(), Vec::new());
     for (index, key) in keys.iter().enumerate() {
         let mut buffer = KeyBuf::new();
         place.render(key, &mut buffer);
@@ -49,15 +49,17 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
                     }
                 }
             }
-            None => missing.push((index, key.to_key())),
+            None => {
+                missing.push(index);
+                left.push(key.to_key());
+            }
         }
     }
-    let keys: Vec<Key> = missing.iter().map(|(_, key)| key.clone()).collect();
-    let answers = engine.read_many(place.region, &keys, ops, tells).await;
+    let answers = engine.read_many(place.region, &left, ops, tells).await;
     if answers.is_err() {
         place.region.counters.add(Event::Miss, missing.len() as u64);
     }
-    for ((index, _), answer) in missing.into_iter().zip(answers?) {
+    for (index, answer) in missing.into_iter().zip(answers?) {
         let value = answer.and_then(|outcome| match typed::<V>(outcome.value) {
             Typed::Value(value) => Some(value),
             _ => None,

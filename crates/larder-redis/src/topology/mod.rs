@@ -237,7 +237,7 @@ impl Servers {
             Kind::One(node) => Ok(Route::of(Arc::clone(node), call.key)),
             Kind::Sentinel { replica, .. } if call.replica => Ok(Route::of(Arc::clone(replica), call.key)),
             Kind::Sentinel { primary, .. } => Ok(Route::of(Arc::clone(primary), call.key)),
-            Kind::Cluster(cluster) => cluster.route(call).await,
+            Kind::Cluster(cluster) => Box::pin(cluster.route(call)).await,
         }
     }
 
@@ -250,7 +250,7 @@ impl Servers {
     pub(crate) async fn send_raw(self: &Arc<Self>, call: Call<'_>, request: Request<'_>) -> Result<RedisResult<Value>> {
         if let Kind::Cluster(cluster) = &self.kind {
             self.tend();
-            return cluster.send(call, request).await;
+            return Box::pin(cluster.send(call, request)).await;
         }
         let Route { node, socket } = self.route(call).await?;
         let answer = node.send(call.operation, socket, call.effect, request).await;
@@ -258,7 +258,7 @@ impl Servers {
             // No replica, or none that answers.
             Kind::Sentinel { primary, .. } if call.replica && !matches!(&answer, Ok(Ok(_))) => {
                 let socket = primary.socket_of(call.key);
-                primary.send(call.operation, socket, call.effect, request).await
+                Box::pin(primary.send(call.operation, socket, call.effect, request)).await
             }
             _ => answer,
         }

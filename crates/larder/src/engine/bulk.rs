@@ -53,28 +53,28 @@ impl Engine {
         let began = self.tags.epoch();
         // What is not promoted needs no fence.
         let promotes = region.strategy.tiers.uses_near();
-        let tickets: Vec<_> = keys.iter().map(|key| promotes.then(|| self.flights.ticket(key))).collect();
+        let mut tickets: Vec<_> = keys.iter().map(|key| promotes.then(|| self.flights.ticket(key))).collect();
         let limit = region.strategy.remote_deadline;
-        let found = remote.read_many(keys, region, ops, Reading { tags: &[], tells, limit }).await;
-        let mut outcomes = Vec::with_capacity(keys.len());
+        let mut outcomes: Vec<_> = keys.iter().map(|_| None).collect();
         let mut fault = None;
-        for ((key, ticket), stored) in keys.iter().zip(&tickets).zip(found) {
-            outcomes.push(match stored {
-                Ok(Stored::Entry(entry)) => Some(match ticket {
-                    Some(ticket) => self.promote(region, ticket, &entry, began, ops.size),
+        let how = Reading { tags: &[], tells, limit };
+        let mut take = |index: usize, stored: Result<Stored>| match stored {
+            Ok(Stored::Entry(entry)) => {
+                outcomes[index] = Some(match tickets[index].take() {
+                    Some(ticket) => self.promote(region, &ticket, &entry, began, ops.size),
                     None => entry.outcome(),
-                }),
-                Ok(_) => None,
-                Err(error) => {
-                    // What all of them ran into is told once.
-                    if fault.as_ref().is_none_or(|fault: &Error| fault.kind() != error.kind()) {
-                        self.remote_fault(region, Some(key), &error);
-                    }
-                    fault = Some(error);
-                    None
+                });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                // What all of them ran into is told once.
+                if fault.as_ref().is_none_or(|fault: &Error| fault.kind() != error.kind()) {
+                    self.remote_fault(region, Some(&keys[index]), &error);
                 }
-            });
-        }
+                fault = Some(error);
+            }
+        };
+        remote.read_many(keys, region, ops, how, &mut take).await;
         match fault {
             Some(error) if tells => Err(error),
             // Only the fallback was asked: whether there is a value is unknown.

@@ -86,6 +86,9 @@ impl ServerTimes<'_> {
     }
 }
 
+/// Takes what stands under the key at each place of the input, each once, in any order.
+pub(crate) type Sink<'s> = dyn FnMut(usize, Result<Stored>) + Send + 's;
+
 impl Remote {
     /// Judges what stands under keys, as far as the versions of their tags are known and nothing is broken.
     pub(super) fn judge_all<'a>(
@@ -93,34 +96,26 @@ impl Remote {
         keys: &'a [Key],
         found: Each<Option<Found>>,
         (region, ops): (&'a RegionState, &'a ValueOps),
-        asked_at: Tick,
-        seen: &Seen,
-    ) -> (Each<Stored>, Vec<Later<'a>>) {
-        let asked = self.asked();
-        let (mut judged, mut later) = (Vec::with_capacity(keys.len()), Vec::new());
+        (asked_at, seen): (Tick, &Seen),
+        each: &mut Sink<'_>,
+    ) -> Vec<Later<'a>> {
+        let (asked, mut later) = (self.asked(), Vec::new());
         let mut times = ServerTimes { remote: self, last: None };
-        for (key, found) in keys.iter().zip(found) {
+        for (index, (key, found)) in keys.iter().zip(found).enumerate() {
             let bytes = match found {
                 Ok(Some(found)) => found.value,
-                Ok(None) => {
-                    judged.push(Ok(Stored::Nothing));
-                    continue;
-                }
-                Err(error) => {
-                    judged.push(Err(error));
+                absent => {
+                    each(index, absent.map(|_| Stored::Nothing));
                     continue;
                 }
             };
             let place = Place { key, region, ops, asked_at, now: times.now(key) };
-            judged.push(Ok(match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
-                Judged::As(stored) => stored,
-                Judged::Later(why) => {
-                    later.push(Later { index: judged.len(), place, bytes, why });
-                    Stored::Nothing
-                }
-            }));
+            match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
+                Judged::As(stored) => each(index, Ok(stored)),
+                Judged::Later(why) => later.push(Later { index, place, bytes, why }),
+            }
         }
-        (judged, later)
+        later
     }
 
     /// Judges what stands under one key that was asked for then, within what is left of the limit.
@@ -141,9 +136,9 @@ impl Remote {
             Judged::Later(why) => why,
         };
         Err(Box::pin(async move {
-            let (mut judged, later) = (vec![Ok(Stored::Nothing)], vec![Later { index: 0, place, bytes, why }]);
-            self.judge_later(&mut judged, later, seen, (asked_at, limit)).await;
-            judged.pop().unwrap_or(Ok(Stored::Nothing))
+            let (mut judged, later) = (Ok(Stored::Nothing), vec![Later { index: 0, place, bytes, why }]);
+            self.judge_later(later, seen, (asked_at, limit), &mut |_, stored| judged = stored).await;
+            judged
         }))
     }
 
@@ -151,29 +146,32 @@ impl Remote {
     /// the limit.
     pub(super) async fn judge_later(
         &self,
-        judged: &mut Each<Stored>,
         mut later: Vec<Later<'_>>,
         mut seen: Seen,
         (asked_at, limit): (Tick, Duration),
+        each: &mut Sink<'_>,
     ) {
         let left = self.timer.left_of(limit, asked_at + limit);
-        let judging = async {
-            self.ask_for_versions(judged, &mut later, &mut seen).await;
-            let broken = later.iter().filter(|later| matches!(later.why, Why::Broken));
-            let removed = broken.map(|Later { index, place, bytes, .. }| {
-                self.remove_broken(place.key, bytes).map(|removed| (*index, removed))
-            });
-            for (index, removed) in join_all(removed).await {
-                judged[index] = removed.map(|()| Stored::Nothing);
-            }
+        let in_time = {
+            let judging = async {
+                self.ask_for_versions(&mut later, &mut seen, each).await;
+                let broken = later.iter().filter(|later| matches!(later.why, Why::Broken));
+                let removals = broken.map(|Later { index, place, bytes, .. }| {
+                    self.remove_broken(place.key, bytes).map(|removed| (*index, removed))
+                });
+                for (index, removed) in join_all(removals).await {
+                    each(index, removed.map(|()| Stored::Nothing));
+                }
+            };
+            self.timer.within(left, pin!(judging)).await.is_some()
         };
-        if self.timer.within(left, pin!(judging)).await.is_none() {
+        if !in_time {
             let open = later.iter().filter(|later| !matches!(later.why, Why::Settled));
-            open.for_each(|later| judged[later.index] = Err(late(limit)));
+            open.for_each(|later| each(later.index, Err(late(limit))));
         }
     }
 
-    async fn ask_for_versions(&self, judged: &mut Each<Stored>, later: &mut [Later<'_>], seen: &mut Seen) {
+    async fn ask_for_versions(&self, later: &mut [Later<'_>], seen: &mut Seen, each: &mut Sink<'_>) {
         let mut ask: Vec<Tag> = later.iter().flat_map(|later| later.why.asks()).map(|it| it.tag.clone()).collect();
         ask.sort_unstable();
         ask.dedup();
@@ -190,7 +188,8 @@ impl Remote {
                 Ok(Judged::As(stored)) => Ok(stored),
                 Err(error) => Err(error),
             };
-            (judged[*index], *why) = (judgement, Why::Settled);
+            *why = Why::Settled;
+            each(*index, judgement);
         }
     }
 

@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use larder_codec::Payload;
 use larder_core::{
-    Atomic, Backend, BackendExt, Condition, Each, Error, ErrorKind, Expected, Found, GetOptions, Key, Result,
-    SetOptions, SetOutcome, Tag, Tick, Timer, Ttl, UnixMillis,
+    Atomic, Backend, BackendExt, Condition, Error, ErrorKind, Expected, Found, GetOptions, Key, Result, SetOptions,
+    SetOutcome, Tag, Tick, Timer, Ttl, UnixMillis,
     envelope::{Header, Kind, TOKEN_BYTES, TagVersion},
 };
 use larder_fallback::FallbackBackend;
@@ -23,6 +23,7 @@ use larder_strategy::Plan;
 
 use super::{
     RegionState, Write,
+    judge::Sink,
     versions::{Seen, version},
 };
 use crate::{
@@ -147,8 +148,9 @@ impl Remote {
         async move {
             if how.tells || how.limit < self.deadline() || !self.knows(self.marked(region, how.tags), asked) {
                 // Boxed, so that other reads do not have its size.
-                let found = Box::pin(self.read_many(std::slice::from_ref(key), region, ops, how)).await.pop();
-                return found.unwrap_or(Ok(Stored::Nothing));
+                let (key, mut found) = (std::slice::from_ref(key), Ok(Stored::Nothing));
+                Box::pin(self.read_many(key, region, ops, how, &mut |_, stored| found = stored)).await;
+                return found;
             }
             let found = self.fallback.get_combined(key).await.unwrap_or_else(|_| {
                 region.counters.count(Event::RemoteFault);
@@ -162,14 +164,16 @@ impl Remote {
         }
     }
 
-    /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known.
+    /// Reads keys: one round trip, and one more if there are entries with tags whose versions are not known. What stands there is
+    /// handed over key by key, since it is large.
     pub(crate) async fn read_many(
         &self,
         keys: &[Key],
         region: &RegionState,
         ops: &ValueOps,
         Reading { tags, tells, limit }: Reading<'_>,
-    ) -> Each<Stored> {
+        each: &mut Sink<'_>,
+    ) {
         let tells = tells || limit < self.deadline();
         let asked = self.asked();
         let unknown = self.unknown(self.marked(region, tags), asked);
@@ -192,12 +196,11 @@ impl Remote {
             }
         }
         self.learn(&learnt, asked);
-        let (mut judged, later) = self.judge_all(keys, found, (region, ops), asked.at(), &seen);
+        let later = self.judge_all(keys, found, (region, ops), (asked.at(), &seen), each);
         if !later.is_empty() {
             // Boxed, so that reads which need none of it do not have its size.
-            Box::pin(self.judge_later(&mut judged, later, seen, (asked.at(), limit))).await;
+            Box::pin(self.judge_later(later, seen, (asked.at(), limit), each)).await;
         }
-        judged
     }
 
     /// How long it is waited for where the caller does not wait less.

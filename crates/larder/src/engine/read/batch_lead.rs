@@ -66,16 +66,18 @@ impl Batch {
         let keys: Vec<Key> = items.iter().map(|item| item.led.request.key.clone()).collect();
         let limit = request.region.strategy.remote_deadline;
         let how = Reading { tags: request.tags(), tells: false, limit };
-        let found = remote.read_many(&keys, &request.region, request.ops, how).await;
         let (mut ready, mut held, mut claims) = (Vec::new(), Vec::new(), Vec::new());
-        for (item, stored) in items.into_iter().zip(found) {
+        let mut items: Vec<_> = items.into_iter().map(Some).collect();
+        let mut take = |index: usize, stored| {
+            let Some(item) = items[index].take() else { return };
             match self.judge(item, stored, waited) {
                 Judged::Done => {}
                 Judged::Load(claimed) => ready.push(claimed),
                 Judged::Held(item) => held.push(item),
                 Judged::Claim(item, ground) => claims.push((item, ground)),
             }
-        }
+        };
+        remote.read_many(&keys, &request.region, request.ops, how, &mut take).await;
         self.claim(claims, waited, &mut ready, &mut held).await;
         (ready, held)
     }

@@ -19,10 +19,7 @@ use crate::engine::{
     fill::{Announce, Claim, Fill, Ground, TOKEN_LIFE},
     remote::{Encoded, Life, Reading, Remote, RemoteEntry, Stored},
 };
-use crate::{
-    outcome::Outcome,
-    value::Absent,
-};
+use crate::{outcome::Outcome, value::Absent};
 
 /// An entry of the remote tier was loaded after the near one if it is younger by this much: one load's two entries are
 /// written one after the other.
