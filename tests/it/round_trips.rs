@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    future::IntoFuture,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
-use larder::{Cache, ManualClock, Source};
+use futures_util::future::join_all;
+use larder::{Cache, ErrorKind, ManualClock, Source};
 use larder_redis::{RedisBackend, RedisConfig};
 use larder_testing::{FaultProxy, RedisServer};
 use tokio::sync::Semaphore;
@@ -99,6 +101,33 @@ async fn a_remote_hit_costs_one_command_and_a_near_hit_none() {
     assert_eq!(counted.since(&before), Commands { get: 1, ..Commands::default() });
     assert_eq!(counted.load("7", 2, None).await, Source::Near);
     assert_eq!(counted.since(&before), Commands { get: 1, ..Commands::default() });
+}
+
+#[tokio::test]
+async fn reads_that_come_while_one_is_on_its_way_are_one_command_and_each_gets_its_own_value() {
+    let counted = Counted::start().await;
+    let before = counted.commands();
+    // All are polled before any task of this runtime gets a turn.
+    let reads = (0..10_u32).map(|key| counted.cache.get::<_, u32>(key).into_future());
+    let values = join_all(reads).await;
+    assert!(values.iter().enumerate().all(|(key, value)| value.as_deref().copied() == u32::try_from(key).ok()));
+    assert_eq!(counted.since(&before), Commands { get: 1, mget: 1, ..Commands::default() });
+    for key in 0..10_u32 {
+        assert_eq!(counted.load(&key.to_string(), 99, None).await, Source::Near, "each was promoted");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_is_told_to_who_asks_for_faults_however_many_read() {
+    let counted = Counted::start().await;
+    counted.server.command(&["RPUSH", "t:list", "an item"]);
+    let reads = join_all((0..9_u32).map(|key| counted.cache.get::<_, u32>(key).into_future()));
+    let told = counted.cache.try_get::<_, u32>("list").into_future();
+    let hidden = counted.cache.get::<_, u32>("list").into_future();
+    let (values, told, hidden) = tokio::join!(reads, told, hidden);
+    assert!(values.iter().all(Option::is_some));
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::KindMismatch);
+    assert_eq!(hidden, None);
 }
 
 #[tokio::test]

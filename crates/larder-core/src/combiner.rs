@@ -56,7 +56,8 @@ impl<Q: Send + 'static, A: Send + 'static> Combiner<Q, A> {
         Self { shared: Arc::new(Shared { on_their_way: AtomicUsize::new(0), gathering }) }
     }
 
-    /// Counts a request as on its way, however it goes, until the answer drops.
+    /// Counts a request as on its way, however it goes, until what this returns is dropped.
+    #[must_use]
     pub fn begin(&self) -> OnItsWay<'_> {
         let count = &self.shared.on_their_way;
         OnItsWay { count, others: count.fetch_add(1, Ordering::Relaxed) }

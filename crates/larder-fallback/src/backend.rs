@@ -132,6 +132,10 @@ impl FallbackBackend {
     /// As [`get_many_or_fault`](Self::get_many_or_fault) for one key, until the deadline; but where other keys are being read
     /// already, those that come at about the same time are read at once, and a caller that goes away leaves the others
     /// alone. It depends on the store what a key that does not hold bytes is then: absent or an error.
+    ///
+    /// # Errors
+    /// As [`get_many_or_fault`](Self::get_many_or_fault) for the key, and
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if the runtime of the other callers ends.
     pub async fn get_combined(&self, key: &Key) -> Result<Option<Found>> {
         self.shared.get_combined(key).await
     }

@@ -35,8 +35,9 @@
 //! carried out after the removal that was remembered for it: to give up such connections is the primary's part.
 //!
 //! # Costs
-//! While nothing is wrong: three loads and four additions of atomics, two looks at the coarse clock and a timer for each call. Open: no
-//! network at all.
+//! While nothing is wrong: three loads and four additions of atomics, two looks at the coarse clock and a timer for each call. Reads of
+//! single keys that callers make at about the same time can share one ([`FallbackBackend::get_combined`]). Open: no network at
+//! all.
 
 mod backend;
 mod breaker;

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod cancelled;
+mod combined;
 mod conformance;
 mod copy_back;
 mod faults;
