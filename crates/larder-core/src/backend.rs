@@ -236,9 +236,9 @@ pub trait Lineage: Send + Sync {
     /// connection, and while what was measured is not to be believed, as after the machine slept. Does not touch the network.
     fn server_time(&self, key: &Key) -> Option<crate::UnixMillis>;
 
-    /// Which server holds this key, as far as is known: keys with the same number share their server, and so its faults.
-    /// Does not touch the network.
-    fn server_of(&self, key: &Key) -> usize;
+    /// Whether one server holds all keys: they share its clock, and a read of several keys is one step, in which no key keeps
+    /// the others waiting. Does not touch the network.
+    fn has_one_server(&self) -> bool;
 }
 
 /// A store that tells of changes by whomever: writers that do not know Larder, expiry, eviction, an emptied database.

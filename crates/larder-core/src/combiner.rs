@@ -5,12 +5,15 @@
 //! tasks that are ready to run have run (one turn of the scheduler, no timer), and leave as one. A caller that is alone
 //! goes by itself, since gathering would cost it two changes of task.
 //!
-//! A task carries each gathering, so that no caller depends on another one: who goes away takes only its own request
-//! along, if that has not left yet. Should the task end early, by a panic or with its runtime, its callers are told. Only
-//! callers of one runtime are gathered, because the task of a runtime that nobody drives would keep the others waiting.
+//! A task carries each gathering, which any thread of the runtime may run, so that no caller depends on another one: who goes
+//! away takes only its own request along, if that has not left yet. Should the task end early, by a panic or with its
+//! runtime, its callers are told. Only callers of one runtime are gathered, because the task of a runtime that nobody drives
+//! would keep the others waiting.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::ready,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +23,6 @@ use std::{
 use tokio::{
     runtime::{Handle, Id},
     sync::oneshot,
-    task::yield_now,
 };
 
 /// Gathers requests of one kind, `Q`, that are answered with an `A` each. Clones share what they gather.
@@ -87,13 +89,15 @@ impl<Q: Send + 'static, A: Send + 'static> Combiner<Q, A> {
             let mut carrier = Carrier(Some(Arc::clone(&self.shared)));
             // A runtime that is being shut down drops the carrier at once.
             drop(runtime.spawn(async move {
-                yield_now().await;
                 let mut gathered = carrier.take();
                 gathered.retain(|gathered| !gathered.answer.is_closed());
                 if !gathered.is_empty() {
                     carry(gathered).await;
                 }
             }));
+            // A worker runs the task that was spawned last next, and no other worker may take that from it, however long its
+            // present one keeps it busy. So this is the last, and the carrier stands in the queue, behind what is ready.
+            drop(runtime.spawn(ready(())));
         }
         Some(answered)
     }

@@ -101,6 +101,8 @@ pub struct GetOptions {
     /// A replica may answer, which may not have heard of the latest writes and removals yet. What such a read finds
     /// belongs into no near tier. Backends without replicas take no notice.
     pub prefer_replica: bool,
+    /// Each key has a caller of its own, whose read was [combined](crate::Lineage::has_one_server) with the others'.
+    pub combined: bool,
 }
 
 impl GetOptions {
@@ -114,6 +116,13 @@ impl GetOptions {
     #[must_use]
     pub fn prefer_replica(mut self) -> Self {
         self.prefer_replica = true;
+        self
+    }
+
+    /// Says that each key has a caller of its own.
+    #[must_use]
+    pub fn combined(mut self) -> Self {
+        self.combined = true;
         self
     }
 

@@ -12,10 +12,11 @@ use tokio::sync::watch;
 
 use crate::{
     BreakerState, Deferred, FallbackBuilder, FallbackStats,
-    call::{Attempt, Attempts, Remember},
+    call::{Attempt, Attempts},
     local::away_error,
     shared::{Gate, Shared},
     stats::count,
+    terms::{Remember, Terms},
 };
 
 /// A primary backend with a secondary that stands in while it is away. See the [crate](crate) for what that means.
@@ -126,12 +127,14 @@ impl FallbackBackend {
     /// absent. While the primary is not asked the secondary answers here too. The primary is waited for until the deadline,
     /// or for `limit` where that is less.
     pub async fn get_many_or_fault(&self, keys: &[Key], options: GetOptions, limit: Duration) -> Each<Option<Found>> {
-        self.shared.get_many_or_fault(keys, options, (limit, false)).await
+        let terms = Terms { limit, ..Remember::Never.into() };
+        self.shared.get_many_or_fault(keys, options, terms).await
     }
 
     /// As [`get_many_or_fault`](Self::get_many_or_fault) for one key, until the deadline; but where other keys are being read
-    /// already, those that come at about the same time are read at once, and a caller that goes away leaves the others
-    /// alone. It depends on the store what a key that does not hold bytes is then: absent or an error.
+    /// already, those that come at about the same time are read at once, if the primary
+    /// [is one server](larder_core::Lineage::has_one_server). A caller that goes away leaves the others alone. It depends on the
+    /// store what a key that does not hold bytes is then: absent or an error.
     ///
     /// # Errors
     /// As [`get_many_or_fault`](Self::get_many_or_fault) for the key, and

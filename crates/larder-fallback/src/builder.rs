@@ -123,11 +123,10 @@ impl FallbackBuilder {
         self
     }
 
-    /// Calls that may be under way to the primary at the same time, a shared one as many as it has callers; at least 1, by default
-    /// 1,024. One more is not sent: a
-    /// read is a miss, a removal is remembered, a value goes to the secondary and its key's removal is remembered, a
-    /// conditional write or a counter fails with [`Overloaded`](larder_core::ErrorKind::Overloaded). The breaker does not
-    /// count that.
+    /// Calls that may be under way to the primary at the same time, where a shared one counts for each of its callers; at
+    /// least 1, by default 1,024. One more is not sent: a read is a miss, a removal is remembered, a value goes to the
+    /// secondary and its key's removal is remembered, a conditional write or a counter fails with
+    /// [`Overloaded`](larder_core::ErrorKind::Overloaded). The breaker does not count that.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.settings.max_calls = calls;
         self

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use larder_core::{Announcement, Bus, BusEvent, BusSource, Bytes, Each, Error, Key, Result};
 
-use crate::{FallbackBackend, call::Remember, shared::Shared};
+use crate::{FallbackBackend, shared::Shared, terms::Remember};
 
 /// Messages travel over the primary alone: a bus of the secondary would reach nobody else.
 #[async_trait]

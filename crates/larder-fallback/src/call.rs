@@ -8,17 +8,18 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Backend, Condition, Each, Error, ErrorKind, Key, Result, SetItem, Tick};
+use larder_core::{Backend, Each, Error, ErrorKind, Key, Result, Tick};
 
-use crate::{Ticket, local::away, shared::Shared, stats::add};
+use crate::{
+    Ticket,
+    local::away,
+    shared::Shared,
+    stats::{add, count},
+    terms::{Item, Place, Remember, Terms, is_absence},
+};
 
 /// From so long a limit on the steps of the coarse clock, 4 ms, do not matter.
 const COARSE: Duration = Duration::from_millis(32);
-
-/// Values of a batch of writes for which it has its deadline once more, and how often at most: how long it takes depends on its
-/// size, and its caller knows that.
-const WRITTEN_PER_DEADLINE: usize = 64;
-const MOST_DEADLINES: u32 = 20;
 
 /// So many callers in a row that went away without an answer are no chance.
 const NOBODY: u32 = 19;
@@ -45,77 +46,6 @@ pub(crate) enum Attempts<T> {
     Mixed(Vec<Attempt<T>>),
 }
 
-/// When the removal of a key is remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remember {
-    /// Never: it is only read, or to remove it would do harm.
-    Never,
-    /// When the primary may have done it and did not say so.
-    WhenUnknown,
-    /// When the primary was asked and did not do it, or may not have.
-    WhenAsked,
-    /// Whenever the primary did not do it.
-    Always,
-}
-
-impl Remember {
-    /// Whether a call that failed like this leaves something to remove.
-    fn after(self, error: &Error) -> bool {
-        match self {
-            Self::Never => false,
-            Self::WhenUnknown => !was_refused(error),
-            Self::WhenAsked | Self::Always => true,
-        }
-    }
-}
-
-/// What stands under a key.
-pub(crate) trait Item: Clone + Send + Sync {
-    fn key(&self) -> &Key;
-
-    /// How many deadlines a batch of so many has.
-    fn deadlines(_items: usize) -> u32 {
-        1
-    }
-
-    /// When the removal of its key is remembered, where `batch` is what holds for most.
-    fn remembered(&self, batch: Remember) -> Remember {
-        batch
-    }
-}
-
-impl Item for Key {
-    fn key(&self) -> &Key {
-        self
-    }
-}
-
-impl Item for SetItem {
-    fn key(&self) -> &Key {
-        &self.key
-    }
-
-    fn deadlines(items: usize) -> u32 {
-        u32::try_from(items / WRITTEN_PER_DEADLINE).unwrap_or(u32::MAX).saturating_add(1).min(MOST_DEADLINES)
-    }
-
-    /// What was to be written only where nothing stands leaves what stands there as it should be, unless it was written.
-    fn remembered(&self, batch: Remember) -> Remember {
-        if self.options.condition == Condition::IfAbsent { Remember::WhenUnknown } else { batch }
-    }
-}
-
-/// Whether an error says that the backend, not the request, is at fault.
-pub(crate) fn is_absence(error: &Error) -> bool {
-    error.is_transient() || error.kind().is_backend_fault()
-}
-
-/// Whether an error says that the backend did nothing of what it was asked for.
-fn was_refused(error: &Error) -> bool {
-    use ErrorKind::{Auth, Loading, OutOfMemory, Overloaded, PrimaryDown, ReadOnly};
-    matches!(error.kind(), Auth | Loading | OutOfMemory | Overloaded | PrimaryDown | ReadOnly)
-}
-
 /// A key beside another that nobody has, since no canonical key has a `%` before such a letter: its removal changes nothing,
 /// and shows whether the primary takes any. Beside the other one, so that the same rights are enough.
 fn witness(key: &Key) -> Key {
@@ -123,33 +53,17 @@ fn witness(key: &Key) -> Key {
 }
 
 /// A call to the primary, as the breaker and the journal see it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Asking<'a> {
     pub(crate) ticket: Ticket,
     pub(crate) operation: &'static str,
     /// Keys whose removal is remembered if the call is given up.
     pub(crate) remember: &'a [Key],
     pub(crate) limit: Duration,
-    /// Whether the time that it takes says something about the backend: not where it grows with what was asked for.
+    /// Whether the time that it takes says something about the backend: not where it grows with what one caller asked for.
     pub(crate) is_timed: bool,
-    /// How many callers wait for it: it counts as so many calls.
-    pub(crate) callers: u32,
-}
-
-/// How a call about many keys is made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) remember: Remember,
-    /// For how long it is waited at most, where the deadline is not less.
-    pub(crate) limit: Duration,
-    /// Whether each key has a caller of its own.
-    pub(crate) is_shared: bool,
-}
-
-impl From<Remember> for Terms {
-    fn from(remember: Remember) -> Self {
-        Self { remember, limit: Duration::MAX, is_shared: false }
-    }
+    /// It counts as so many calls as it has room for.
+    pub(crate) place: Place<'a>,
 }
 
 /// A call whose answer is awaited. Dropped before that, what it did is unknown.
@@ -162,7 +76,6 @@ struct InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.shared.leave(self.asking.callers);
         if self.answered {
             return;
         }
@@ -175,26 +88,28 @@ impl Drop for InFlight<'_> {
         let nobody = || self.shared.given_up.fetch_add(1, Ordering::Relaxed) >= NOBODY;
         if waited >= deadline.mul_f64(0.8) || waited >= deadline / 8 && nobody() {
             let error = Error::new(ErrorKind::Timeout, self.asking.operation, "the caller gave up near the deadline");
-            self.shared.failed(self.asking.ticket, &error, self.asking.callers);
+            self.shared.failed(self.asking.ticket, &error, self.asking.place.callers());
         }
     }
 }
 
 impl Shared {
     /// Waits for the primary until the limit, and tells the breaker; a limit below the deadline that has passed is a caller
-    /// that went away. `fault` finds the error that speaks of the backend's health in an answer. When the future is dropped,
+    /// that went away. `fault` finds the error that speaks of the backend's health in an answer, and how many callers met it. When the
+    /// future is dropped,
     /// the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,
         asking: Asking<'_>,
         call: impl Future<Output = T>,
-        fault: impl FnOnce(&T) -> Option<Error>,
+        fault: impl FnOnce(&T) -> Option<(Error, u32)>,
     ) -> Result<T> {
-        let Asking { ticket, operation, limit, is_timed, callers, .. } = asking;
-        let others = self.in_flight.fetch_add(callers as usize, Ordering::Relaxed);
-        if others + callers as usize > self.settings.max_calls {
-            self.leave(callers);
-            return Err(self.overloaded(operation, callers));
+        let Asking { ticket, operation, limit, is_timed, ref place, .. } = asking;
+        let callers = place.callers();
+        if callers == 0 {
+            count(&self.counters.overloaded);
+            let message = format!("{} calls are under way already (`max_calls`)", self.settings.max_calls);
+            return Err(Error::new(ErrorKind::Overloaded, operation, message));
         }
         add(&self.counters.calls, callers.into());
         let began = self.began();
@@ -212,28 +127,15 @@ impl Shared {
         if self.given_up.load(Ordering::Relaxed) > 0 {
             self.given_up.store(0, Ordering::Relaxed);
         }
-        match fault(&answer) {
-            Some(error) => self.failed(ticket, &error, callers),
-            None => self.succeeded(ticket, operation, is_timed.then_some(began), callers),
+        let (error, failed) = fault(&answer).unzip();
+        let failed = failed.unwrap_or(0).min(callers);
+        if failed < callers {
+            self.succeeded(ticket, operation, is_timed.then_some(began), callers - failed);
+        }
+        if let Some(error) = error {
+            self.failed(ticket, &error, failed);
         }
         Ok(answer)
-    }
-
-    /// Calls have ended.
-    fn leave(&self, callers: u32) {
-        self.in_flight.fetch_sub(callers as usize, Ordering::Relaxed);
-    }
-
-    /// How many more calls may be under way.
-    pub(crate) fn room(&self) -> usize {
-        self.settings.max_calls.saturating_sub(self.in_flight.load(Ordering::Relaxed))
-    }
-
-    /// What calls get that found no room; counts them.
-    pub(crate) fn overloaded(&self, operation: &'static str, calls: u32) -> Error {
-        add(&self.counters.overloaded, calls.into());
-        let message = format!("{} calls are under way already (`max_calls`)", self.settings.max_calls);
-        Error::new(ErrorKind::Overloaded, operation, message)
     }
 
     /// When a call begins: by the coarse clock, at a quarter of the price, where that tells a slow call from a good one.
@@ -262,10 +164,10 @@ impl Shared {
         self: &Arc<Self>,
         operation: &'static str,
         items: &[I],
-        terms: impl Into<Terms> + Send,
+        terms: impl Into<Terms<'_>> + Send,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Attempts<T> {
-        let terms: Terms = terms.into();
+        let terms: Terms<'_> = terms.into();
         let remember = terms.remember;
         let route = self.route(items.iter().map(Item::key));
         if let (Some(ticket), true) = (route.ticket, route.away.is_empty() && !items.is_empty()) {
@@ -318,7 +220,7 @@ impl Shared {
         ticket: Ticket,
         operation: &'static str,
         items: &[I],
-        Terms { remember, limit, is_shared }: Terms,
+        Terms { remember, limit, shared }: Terms<'_>,
         call: impl for<'c> FnOnce(&'c dyn Backend, &'c [I]) -> BoxFuture<'c, Each<T>> + Send,
     ) -> Each<T> {
         let keys: Vec<Key> = match remember {
@@ -326,13 +228,18 @@ impl Shared {
             _ => items.iter().map(|item| item.key().clone()).collect(),
         };
         let limit = self.settings.deadline.saturating_mul(I::deadlines(items.len())).min(limit);
-        let is_timed = is_shared || items.len() == 1;
-        let callers = if is_shared { u32::try_from(items.len()).unwrap_or(u32::MAX) } else { 1 };
-        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed, callers };
+        let (is_shared, is_timed) = (shared.is_some(), shared.is_some() || items.len() == 1);
+        let place = shared.unwrap_or_else(|| self.enter(1));
+        let asking = Asking { ticket, operation, remember: &keys, limit, is_timed, place };
         let answer = self.guarded(asking, call(&*self.primary, items), |answers: &Each<T>| {
-            let faults = || answers.iter().filter_map(|answer| answer.as_ref().err());
-            let all = faults().filter(|error| error.kind().is_backend_fault()).count() == items.len();
-            faults().next().filter(|_| all).cloned()
+            let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+            let mut faults = errors.filter(|error| error.kind().is_backend_fault());
+            let first = faults.next()?;
+            let failed = 1 + faults.count();
+            match u32::try_from(failed) {
+                Ok(failed) if is_shared => Some((first.clone(), failed)),
+                _ => (failed == items.len()).then(|| (first.clone(), 1)),
+            }
         });
         match answer.await {
             Ok(answers) => answers,
@@ -368,8 +275,8 @@ impl Shared {
             Some(ticket) => {
                 let keys = if remember == Remember::Never { &[][..] } else { std::slice::from_ref(key) };
                 let limit = self.settings.deadline;
-                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true, callers: 1 };
-                let answer = self.guarded(asking, call, fault_of).await;
+                let asking = Asking { ticket, operation, remember: keys, limit, is_timed: true, place: self.enter(1) };
+                let answer = self.guarded(asking, call, fault_of_one).await;
                 self.judge(key, remember, answer.unwrap_or_else(|error| Err(error.with_key(key))))
             }
             None => {
@@ -392,13 +299,18 @@ impl Shared {
     ) -> Result<T> {
         let Some(ticket) = self.route(std::iter::empty()).ticket else { return Err(away(operation)) };
         let limit = self.settings.deadline;
-        let asking = Asking { ticket, operation, remember: &[], limit, is_timed, callers: 1 };
-        self.guarded(asking, call, fault_of).await?
+        let asking = Asking { ticket, operation, remember: &[], limit, is_timed, place: self.enter(1) };
+        self.guarded(asking, call, fault_of_one).await?
     }
 }
 
 pub(crate) fn fault_of<T>(answer: &Result<T>) -> Option<Error> {
     answer.as_ref().err().filter(|error| error.kind().is_backend_fault()).cloned()
+}
+
+/// The same of a call that one caller waits for.
+fn fault_of_one<T>(answer: &Result<T>) -> Option<(Error, u32)> {
+    fault_of(answer).map(|error| (error, 1))
 }
 
 fn unanswered(operation: &'static str) -> Error {

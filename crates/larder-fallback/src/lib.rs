@@ -56,6 +56,7 @@ mod reads;
 mod recovery;
 mod shared;
 mod stats;
+mod terms;
 mod verdict;
 mod window;
 

@@ -6,9 +6,10 @@ use futures_util::{TryStreamExt, future::BoxFuture};
 use larder_core::{Backend, Each, Error, ErrorKind, Expiry, Key, Pattern, Result, SCAN_PAGE, SetItem, SetOutcome, Ttl};
 
 use crate::{
-    call::{Attempt, Attempts, Item},
+    call::{Attempt, Attempts},
     shared::Shared,
     stats::count,
+    terms::Item,
 };
 
 impl Shared {

@@ -11,10 +11,11 @@ use larder_core::{
 
 use crate::{
     Deferred, FallbackBackend,
-    call::{Attempt, Remember, fault_of},
+    call::{Attempt, fault_of},
     local::{away, away_error},
     shared::Shared,
     stats::count,
+    terms::Remember,
 };
 
 impl Scan for FallbackBackend {

@@ -1,17 +1,17 @@
 //! Reads that tell of faults; those of single keys that callers make at about the same time are made at once.
 //!
 //! What a call to the primary costs here (the breaker, the deadline's timer, the way through the backend) is then spent once
-//! for all of them. They share what becomes of the call; keys on different servers therefore go separately, so that one
-//! server's faults are not those of another.
+//! for all of them. They share what becomes of the call, so that is done only where they would meet the same faults anyway: at
+//! a primary that says that it is one server.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
-use futures_util::future::join_all;
-use larder_core::{Combiner, Each, Error, ErrorKind, Found, Gathered, GetOptions, Key, Result};
+use futures_util::future::{join, join_all};
+use larder_core::{Combiner, Each, Error, ErrorKind, Found, Gathered, GetOptions, Key, Lineage, Result};
 
 use crate::{
-    call::{Remember, Terms},
     shared::Shared,
+    terms::{Place, Remember, Terms},
 };
 
 /// So many keys are read at once at most: all of them wait for the last one's answer.
@@ -24,24 +24,29 @@ type Read = Gathered<Key, Result<Option<Found>>>;
 const OPERATION: &str = "get_many";
 
 impl Shared {
-    /// Reads keys within a limit, or the deadline where that is less; `is_shared`: each for a caller of its own.
+    /// Reads keys.
     pub(crate) async fn get_many_or_fault(
         self: &Arc<Self>,
         keys: &[Key],
         options: GetOptions,
-        (limit, is_shared): (Duration, bool),
+        terms: Terms<'_>,
     ) -> Each<Option<Found>> {
-        let terms = Terms { remember: Remember::Never, limit, is_shared };
         let attempts = self.each(OPERATION, keys, terms, move |primary, keys| primary.get_many(keys, options));
         let attempts = attempts.await;
         let absent = |_: &Key, error: Option<Error>| error.map_or(Ok(None), Err);
         self.fill_in(keys, attempts, absent, move |secondary, keys| secondary.get_many(keys, options)).await
     }
 
+    async fn get_or_fault(self: &Arc<Self>, key: &Key) -> Result<Option<Found>> {
+        let found =
+            self.get_many_or_fault(std::slice::from_ref(key), GetOptions::new(), Remember::Never.into()).await.pop();
+        found.unwrap_or(Ok(None))
+    }
+
     /// Reads a key, together with others where some are on their way.
     pub(crate) async fn get_combined(self: &Arc<Self>, key: &Key) -> Result<Option<Found>> {
         let on_its_way = self.reads.begin();
-        let gathered = if on_its_way.is_alone() || !self.is_calm() {
+        let gathered = if on_its_way.is_alone() || !self.combines() {
             None
         } else {
             let shared = Arc::clone(self);
@@ -49,9 +54,7 @@ impl Shared {
         };
         let Some(answer) = gathered else {
             // Boxed, so that those who wait for others' calls do not have its size.
-            let key = std::slice::from_ref(key);
-            let found = Box::pin(self.get_many_or_fault(key, GetOptions::new(), (Duration::MAX, false))).await.pop();
-            return found.unwrap_or(Ok(None));
+            return Box::pin(self.get_or_fault(key)).await;
         };
         answer.await.unwrap_or_else(|_| {
             let message = "the task that read for several callers ended early; try again";
@@ -59,41 +62,36 @@ impl Shared {
         })
     }
 
+    fn combines(&self) -> bool {
+        self.is_calm() && self.primary.as_lineage().is_some_and(Lineage::has_one_server)
+    }
+
     async fn carry(self: &Arc<Self>, mut reads: Vec<Read>) {
-        let over = reads.split_off(reads.len().min(self.room()));
-        for Gathered { request, answer } in over {
-            drop(answer.send(Err(self.overloaded(OPERATION, 1).with_key(&request))));
-        }
-        let mut batches = Vec::new();
-        for mut reads in self.by_server(reads) {
-            while !reads.is_empty() {
-                let rest = reads.split_off(reads.len().min(TOGETHER));
-                batches.push(self.read(mem::replace(&mut reads, rest)));
-            }
+        let mut batches = Vec::with_capacity(reads.len().div_ceil(TOGETHER));
+        while !reads.is_empty() {
+            let rest = reads.split_off(reads.len().min(TOGETHER));
+            batches.push(self.read(mem::replace(&mut reads, rest)));
         }
         join_all(batches).await;
     }
 
-    fn by_server(&self, reads: Vec<Read>) -> Vec<Vec<Read>> {
-        let Some(lineage) = self.primary.as_lineage() else { return vec![reads] };
-        let mut servers: Vec<(usize, Vec<Read>)> = Vec::new();
-        for read in reads {
-            let server = lineage.server_of(&read.request);
-            match servers.iter_mut().find(|(other, _)| *other == server) {
-                Some((_, reads)) => reads.push(read),
-                None => servers.push((server, vec![read])),
-            }
-        }
-        servers.into_iter().map(|(_, reads)| reads).collect()
+    /// Reads keys at once and deals the answers out. For whom there is no room goes by himself, as who comes alone does.
+    async fn read(self: &Arc<Self>, mut reads: Vec<Read>) {
+        let place = self.enter(u32::try_from(reads.len()).unwrap_or(u32::MAX));
+        let over = reads.split_off(reads.len().min(place.callers() as usize));
+        let alone = over.into_iter().map(|Gathered { request, answer }| async move {
+            // One that went away needs no answer.
+            drop(answer.send(self.get_or_fault(&request).await));
+        });
+        join(self.read_at_once(reads, place), join_all(alone)).await;
     }
 
-    /// Reads keys at once and deals the answers out.
-    async fn read(self: &Arc<Self>, reads: Vec<Read>) {
+    async fn read_at_once(self: &Arc<Self>, reads: Vec<Read>, place: Place<'_>) {
         let (keys, callers): (Vec<Key>, Vec<_>) =
             reads.into_iter().map(|Gathered { request, answer }| (request, answer)).unzip();
-        let found = self.get_many_or_fault(&keys, GetOptions::new(), (Duration::MAX, true)).await;
+        let terms = Terms { shared: Some(place), ..Remember::Never.into() };
+        let found = self.get_many_or_fault(&keys, GetOptions::new().combined(), terms).await;
         for (caller, found) in callers.into_iter().zip(found) {
-            // One that went away needs no answer.
             drop(caller.send(found));
         }
     }

@@ -17,11 +17,12 @@ use tokio::task::AbortHandle;
 
 use crate::{
     BreakerState,
-    call::{fault_of, is_absence},
+    call::fault_of,
     local::away,
     log,
     shared::{Gate, Shared},
     stats::count,
+    terms::is_absence,
 };
 
 /// Keys that are removed in one call.

@@ -76,25 +76,28 @@ impl RedisBackend {
     }
 
     /// MGET in chunks. Which socket carries a read does not matter: what was acknowledged is seen on all of them.
-    async fn get_plain(&self, keys: &[Key], replica: bool) -> Each<Option<Found>> {
+    async fn get_plain(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
         let first = keys.first().map_or("", Key::as_str);
         let all: Vec<usize> = (0..keys.len()).collect();
         let chunks = self.chunks(&all, |index| keys[index].as_str().len()).into_iter();
-        let call = Call { replica, ..Call::read("get_many", first) };
+        let call = Call { replica: options.prefer_replica, ..Call::read("get_many", first) };
         // Collected, since a lazy stream of borrowing futures is not known to be `Send`.
-        let reads: Vec<_> =
-            chunks.map(|chunk| self.get_chunk(call, &keys[chunk[0]..=chunk[chunk.len() - 1]])).collect();
+        let reads: Vec<_> = chunks
+            .map(|chunk| self.get_chunk(call, &keys[chunk[0]..=chunk[chunk.len() - 1]], options.combined))
+            .collect();
         stream::iter(reads).buffered(CHUNKS_AHEAD).concat().await
     }
 
-    async fn get_chunk(&self, call: Call<'_>, keys: &[Key]) -> Each<Option<Found>> {
+    async fn get_chunk(&self, call: Call<'_>, keys: &[Key], combined: bool) -> Each<Option<Found>> {
         let mut command = Cmd::with_capacity(keys.len() + 1, keys.iter().map(|key| key.as_str().len()).sum());
         command.arg("MGET");
         for key in keys {
             command.arg(key.as_str());
         }
+        let callers = if combined { u32::try_from(keys.len()).unwrap_or(u32::MAX) } else { 1 };
         let values = async {
-            let values = reply::array("get_many", self.servers.send(call, Request::Command(&command)).await?)?;
+            let request = Request::Combined(&command, callers);
+            let values = reply::array("get_many", self.servers.send(call, request).await?)?;
             let complete = values.len() == keys.len();
             complete.then_some(values).ok_or_else(|| error::unexpected("get_many", "one value for each key"))
         };
@@ -168,9 +171,9 @@ impl Backend for RedisBackend {
         match keys {
             [] => Vec::new(),
             keys if options.with_ttl => Box::pin(self.get_with_ttl(keys, options.prefer_replica)).await,
-            [key] => vec![self.get_one(key, options.prefer_replica).await],
+            [key] if !options.combined => vec![self.get_one(key, options.prefer_replica).await],
             keys if self.servers.is_cluster() => Box::pin(self.get_apart(keys, options.prefer_replica)).await,
-            keys => Box::pin(self.get_plain(keys, options.prefer_replica)).await,
+            keys => Box::pin(self.get_plain(keys, options)).await,
         }
     }
 

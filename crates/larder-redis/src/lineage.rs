@@ -102,8 +102,8 @@ impl Lineage for RedisBackend {
         self.servers.server_time(key)
     }
 
-    fn server_of(&self, key: &Key) -> usize {
-        self.servers.server_of(key)
+    fn has_one_server(&self) -> bool {
+        !self.servers.is_cluster()
     }
 }
 

@@ -118,7 +118,7 @@ impl Node {
         match request {
             Request::Get(key) => slot.read(operation, key).await,
             // Boxed, so that reads do not have its size.
-            request => Box::pin(slot.exchange(operation, effect, request, 1)).await,
+            request => Box::pin(slot.exchange(operation, effect, request, request.callers())).await,
         }
     }
 

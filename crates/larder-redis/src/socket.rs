@@ -59,6 +59,8 @@ pub(crate) enum Request<'a> {
     Get(&'a str),
     /// One command; its answer.
     Command(&'a Cmd),
+    /// The same for so many callers.
+    Combined(&'a Cmd, u32),
     /// Several commands; an array with an answer for each.
     Pipeline(&'a Pipeline),
     /// Several commands carried out together; the answer of EXEC.
@@ -66,6 +68,11 @@ pub(crate) enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// How many callers wait for its answer.
+    pub(crate) fn callers(&self) -> u32 {
+        if let Self::Combined(_, callers) = self { *callers } else { 1 }
+    }
+
     /// The same for a node of a cluster that is taking over the key's slot: it answers one command, or one transaction,
     /// after ASKING. The last answer is that of the request.
     pub(crate) fn with_asking(&self) -> Pipeline {
@@ -74,7 +81,7 @@ impl Request<'_> {
             Self::Get(key) => {
                 asking.cmd("ASKING").add_command(combine::get(key));
             }
-            Self::Command(command) => {
+            Self::Command(command) | Self::Combined(command, _) => {
                 asking.cmd("ASKING").add_command((*command).clone());
             }
             Self::Pipeline(pipeline) => {
@@ -137,7 +144,7 @@ impl Socket {
         let mut call = Call::begin(&self.health, calls, deadline);
         let answer = match request {
             Request::Get(key) => connection.send_packed_command(&combine::get(key)).await,
-            Request::Command(command) => connection.send_packed_command(command).await,
+            Request::Command(command) | Request::Combined(command, _) => connection.send_packed_command(command).await,
             Request::Pipeline(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
             }

@@ -1,6 +1,10 @@
 //! Reads of single keys that are made at once.
 
-use std::{sync::Arc, task::Poll};
+use std::{
+    sync::{Arc, mpsc},
+    task::Poll,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::poll;
@@ -8,11 +12,83 @@ use larder_core::{
     Backend, Bytes, Each, Error, ErrorKind, Expiry, Found, GetOptions, Guard, Key, Lineage, Remaining, Result, SetItem,
     SetOutcome, UnixMillis,
 };
-use larder_fallback::{BreakerState, FallbackBackend};
-use larder_testing::{Fault, Operation};
+use larder_fallback::{BreakerState, FallbackBackend, FallbackBuilder};
+use larder_testing::{Fault, FaultyBackend, Operation};
 use tokio::task::JoinHandle;
 
-use crate::world::{MILLISECOND, World, key, memory};
+use crate::world::{MILLISECOND, World, key};
+
+/// A store that says whether it is one server, and whose keys fail that begin with `bad`.
+#[derive(Debug)]
+struct Served {
+    store: Arc<FaultyBackend>,
+    is_one: bool,
+}
+
+impl Lineage for Served {
+    fn guard(&self, _guard: Guard) {}
+
+    fn server_time(&self, _key: &Key) -> Option<UnixMillis> {
+        None
+    }
+
+    fn has_one_server(&self) -> bool {
+        self.is_one
+    }
+}
+
+#[async_trait]
+impl Backend for Served {
+    fn name(&self) -> &str {
+        "served"
+    }
+
+    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
+        let mut answers = self.store.get_many(keys, options).await;
+        for (key, answer) in keys.iter().zip(&mut answers).filter(|(key, _)| key.as_str().starts_with("bad")) {
+            *answer = Err(Error::new(ErrorKind::Unavailable, "get_many", "this key is never read").with_key(key));
+        }
+        answers
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
+        self.store.set_many(items).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
+        self.store.delete_many(keys).await
+    }
+
+    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
+        self.store.ttl_many(keys).await
+    }
+
+    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
+        self.store.expire_many(keys, expiry).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.store.ping().await
+    }
+
+    fn as_lineage(&self) -> Option<&dyn Lineage> {
+        Some(self)
+    }
+}
+
+fn world(is_one: bool, settings: impl FnOnce(FallbackBuilder) -> FallbackBuilder) -> World {
+    let world = World::new();
+    let primary = Served { store: Arc::clone(&world.primary), is_one };
+    let builder =
+        FallbackBackend::builder(Arc::new(primary), Arc::<larder_memory::MemoryBackend>::clone(&world.secondary));
+    let fallback = settings(builder.timer(Arc::new(world.clock.clone()))).build().expect("settings that are allowed");
+    World { fallback: Arc::new(fallback), ..world }
+}
+
+/// A store of one server.
+fn one_server() -> World {
+    world(true, |builder| builder)
+}
 
 fn read(fallback: &Arc<FallbackBackend>, name: &str) -> JoinHandle<Result<Option<Bytes>>> {
     let (fallback, key) = (Arc::clone(fallback), key(name));
@@ -34,7 +110,7 @@ async fn read_beside_one<const N: usize>(
 
 #[tokio::test]
 async fn reads_that_come_while_one_is_on_its_way_are_one_call_and_each_gets_its_own_answer() {
-    let world = World::new();
+    let world = one_server();
     for (name, value) in [("first", "0"), ("a", "1"), ("b", "2")] {
         world.put_behind(name, value).await;
     }
@@ -50,7 +126,7 @@ async fn reads_that_come_while_one_is_on_its_way_are_one_call_and_each_gets_its_
 
 #[tokio::test]
 async fn a_call_that_fails_counts_as_often_as_there_are_callers_who_wait_for_it() {
-    let world = World::new();
+    let world = one_server();
     let (first, others) = read_beside_one(&world, ["a", "b", "c"]).await;
     assert_eq!(world.fallback.state(), BreakerState::Closed);
     world.primary.fail(ErrorKind::Unavailable);
@@ -65,7 +141,7 @@ async fn a_call_that_fails_counts_as_often_as_there_are_callers_who_wait_for_it(
 
 #[tokio::test]
 async fn callers_who_wait_for_one_call_are_told_at_its_deadline() {
-    let world = World::new();
+    let world = one_server();
     world.primary.hang();
     let first = read(&world.fallback, "first");
     world.primary.until_stuck(1).await;
@@ -82,7 +158,7 @@ async fn callers_who_wait_for_one_call_are_told_at_its_deadline() {
 
 #[tokio::test]
 async fn who_goes_away_before_the_call_is_not_asked_for_and_leaves_the_others_alone() {
-    let world = World::new();
+    let world = one_server();
     world.put_behind("b", "2").await;
     let (first, []) = read_beside_one(&world, []).await;
     let (a, b) = (key("a"), key("b"));
@@ -100,7 +176,7 @@ async fn who_goes_away_before_the_call_is_not_asked_for_and_leaves_the_others_al
 
 #[tokio::test]
 async fn of_those_who_come_at_once_only_so_many_are_let_through_as_there_is_room_for() {
-    let world = World::with(|builder| builder.max_calls(3));
+    let world = world(true, |builder| builder.max_calls(3));
     let (first, others) = read_beside_one(&world, ["a", "b", "c", "d"]).await;
     world.primary.heal();
     assert_eq!(first.await.unwrap().unwrap(), None);
@@ -122,7 +198,7 @@ async fn of_those_who_come_at_once_only_so_many_are_let_through_as_there_is_room
 
 #[tokio::test]
 async fn while_the_primary_is_away_each_reads_the_secondary() {
-    let world = World::new();
+    let world = one_server();
     world.fallback.force_open();
     world.set("a", "1").await;
     let reads = ["a", "a", "b"].map(|name| read(&world.fallback, name));
@@ -136,7 +212,7 @@ async fn while_the_primary_is_away_each_reads_the_secondary() {
 
 #[test]
 fn callers_of_a_runtime_that_ends_are_told_and_those_of_another_go_by_themselves() {
-    let world = World::new();
+    let world = one_server();
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (ending, lasting) = (runtime(), runtime());
     let (a, b) = (key("a"), key("b"));
@@ -161,87 +237,81 @@ fn callers_of_a_runtime_that_ends_are_told_and_those_of_another_go_by_themselves
     });
 }
 
-/// Two servers: the keys of one begin with `dead`, and that never answers.
-#[derive(Debug)]
-struct Two(Arc<dyn Backend>);
-
-fn is_dead(key: &Key) -> bool {
-    key.as_str().starts_with("dead")
-}
-
-impl Lineage for Two {
-    fn guard(&self, _guard: Guard) {}
-
-    fn server_time(&self, _key: &Key) -> Option<UnixMillis> {
-        None
-    }
-
-    fn server_of(&self, key: &Key) -> usize {
-        usize::from(is_dead(key))
-    }
-}
-
-#[async_trait]
-impl Backend for Two {
-    fn name(&self) -> &str {
-        "two"
-    }
-
-    async fn get_many(&self, keys: &[Key], options: GetOptions) -> Each<Option<Found>> {
-        if keys.iter().any(is_dead) {
-            std::future::pending::<()>().await;
-        }
-        self.0.get_many(keys, options).await
-    }
-
-    async fn set_many(&self, items: &[SetItem]) -> Each<SetOutcome> {
-        self.0.set_many(items).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Each<bool> {
-        self.0.delete_many(keys).await
-    }
-
-    async fn ttl_many(&self, keys: &[Key]) -> Each<Option<Remaining>> {
-        self.0.ttl_many(keys).await
-    }
-
-    async fn expire_many(&self, keys: &[Key], expiry: Expiry) -> Each<bool> {
-        self.0.expire_many(keys, expiry).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.0.ping().await
-    }
-
-    fn as_lineage(&self) -> Option<&dyn Lineage> {
-        Some(self)
+#[tokio::test]
+async fn the_keys_of_several_servers_are_asked_for_one_by_one() {
+    let world = world(false, |builder| builder);
+    let (first, others) = read_beside_one(&world, ["a", "b", "c"]).await;
+    assert_eq!(world.primary.calls_of(Operation::GetMany), 4, "none waits for what another one's server does");
+    world.primary.heal();
+    for read in others.into_iter().chain([first]) {
+        assert_eq!(read.await.unwrap().unwrap(), None);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_does_not_keep_the_keys_of_another_waiting() {
-    let world = World::new();
-    let fallback = FallbackBackend::builder(Arc::new(Two(memory(&world.clock))), memory(&world.clock))
-        .timer(Arc::new(world.clock.clone()))
-        .build()
-        .unwrap();
-    let fallback = Arc::new(fallback);
-    let first = read(&fallback, "dead:first");
-    world.clock.settle().await;
-    let [dead, alive, also] = ["dead:a", "alive:a", "alive:b"].map(|name| read(&fallback, name));
-    world.clock.settle().await;
-    assert!(alive.is_finished() && also.is_finished() && !dead.is_finished());
-    world.clock.advance_and_settle(MILLISECOND * 50).await;
-    for read in [first, dead] {
-        assert_eq!(read.await.unwrap().map_err(|error: Error| error.kind()), Err(ErrorKind::Timeout));
+async fn of_a_call_that_fails_in_part_each_caller_that_met_the_fault_counts() {
+    let world = one_server();
+    let (first, others) = read_beside_one(&world, ["bad:a", "good", "bad:b"]).await;
+    world.primary.heal();
+    let mut failed = 0;
+    for read in others.into_iter().chain([first]) {
+        failed += u64::from(read.await.unwrap().is_err());
     }
-    assert_eq!(alive.await.unwrap().unwrap(), None);
+    let stats = world.fallback.stats();
+    assert_eq!((failed, stats.failures, stats.calls), (2, 2, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn however_many_come_at_once_exactly_so_many_are_let_through_as_there_is_room_for() {
+    let world = world(true, |builder| builder.max_calls(100));
+    world.primary.set(Fault::Hold);
+    let reads: Vec<_> = (0..300).map(|index| read(&world.fallback, &format!("k{index}"))).collect();
+    let judged = || world.fallback.stats().calls + world.fallback.stats().overloaded;
+    while judged() < 300 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.fallback.stats().calls, 100);
+    world.primary.heal();
+    let mut refused = 0;
+    for read in reads {
+        refused += u64::from(read.await.unwrap().is_err_and(|error| error.kind() == ErrorKind::Overloaded));
+    }
+    assert_eq!(refused, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_caller_that_keeps_its_thread_busy_does_not_keep_the_others_from_their_answers() {
+    let world = one_server();
+    world.primary.set_for(Operation::GetMany, Fault::Hold);
+    let first = read(&world.fallback, "first");
+    world.primary.until_stuck(1).await;
+    let (began, has_begun) = mpsc::channel();
+    let (end, may_end) = mpsc::channel();
+    let fallback = Arc::clone(&world.fallback);
+    let busy = tokio::spawn(async move {
+        let read = async { fallback.get_combined(&key("busy")).await };
+        let work = async move {
+            began.send(()).unwrap();
+            may_end.recv_timeout(Duration::from_secs(30)).is_ok()
+        };
+        tokio::join!(read, work)
+    });
+    // Its read is gathered, and its thread busy.
+    has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
+    world.primary.until_stuck(2).await;
+    let other = read(&world.fallback, "other");
+    world.primary.heal();
+    assert_eq!(other.await.unwrap().unwrap(), None);
+    assert_eq!(first.await.unwrap().unwrap(), None);
+    end.send(()).unwrap();
+    let (read, ended_in_time) = busy.await.unwrap();
+    assert_eq!(read.unwrap(), None);
+    assert!(ended_in_time);
 }
 
 #[tokio::test]
 async fn a_caller_that_is_alone_needs_no_other_task() {
-    let world = World::new();
+    let world = one_server();
     // A memory backend answers in the first poll.
     assert!(matches!(poll!(Box::pin(world.fallback.get_combined(&key("a")))), Poll::Ready(Ok(None))));
 }

@@ -161,14 +161,6 @@ impl Servers {
         }
     }
 
-    /// A number for the primary that holds a key; 0 where there is only one, or none is known.
-    pub(crate) fn server_of(&self, key: &Key) -> usize {
-        if !self.is_cluster() {
-            return 0;
-        }
-        self.owner_of(key).map_or(0, |node| Arc::as_ptr(&node).addr())
-    }
-
     pub(crate) fn server_time(&self, key: &Key) -> Option<UnixMillis> {
         self.owner_of(key)?.manager().server_clock.now()
     }

@@ -66,26 +66,6 @@ pub(super) struct Later<'a> {
     why: Why,
 }
 
-/// What time servers have, looked at once for keys of one server that follow each other.
-struct ServerTimes<'r> {
-    remote: &'r Remote,
-    last: Option<(usize, UnixMillis)>,
-}
-
-impl ServerTimes<'_> {
-    fn now(&mut self, key: &Key) -> UnixMillis {
-        let server = self.remote.primary.as_lineage().map_or(0, |lineage| lineage.server_of(key));
-        match self.last {
-            Some((last, now)) if last == server => now,
-            _ => {
-                let now = self.remote.server_now(key);
-                self.last = Some((server, now));
-                now
-            }
-        }
-    }
-}
-
 /// Takes what stands under the key at each place of the input, each once, in any order.
 pub(crate) type Sink<'s> = dyn FnMut(usize, Result<Stored>) + Send + 's;
 
@@ -100,7 +80,8 @@ impl Remote {
         each: &mut Sink<'_>,
     ) -> Vec<Later<'a>> {
         let (asked, mut later) = (self.asked(), Vec::new());
-        let mut times = ServerTimes { remote: self, last: None };
+        // That of the one server, if there is only one.
+        let shared = (!keys.is_empty() && self.has_one_server()).then(|| self.server_now(&keys[0]));
         for (index, (key, found)) in keys.iter().zip(found).enumerate() {
             let bytes = match found {
                 Ok(Some(found)) => found.value,
@@ -109,7 +90,7 @@ impl Remote {
                     continue;
                 }
             };
-            let place = Place { key, region, ops, asked_at, now: times.now(key) };
+            let place = Place { key, region, ops, asked_at, now: shared.unwrap_or_else(|| self.server_now(key)) };
             match self.judge_one(place, &bytes, |tags| seen.judge(tags, &self.tags.known(asked))) {
                 Judged::As(stored) => each(index, Ok(stored)),
                 Judged::Later(why) => later.push(Later { index, place, bytes, why }),

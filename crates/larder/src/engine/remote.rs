@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use larder_codec::Payload;
 use larder_core::{
-    Atomic, Backend, BackendExt, Condition, Error, ErrorKind, Expected, Found, GetOptions, Key, Result, SetOptions,
-    SetOutcome, Tag, Tick, Timer, Ttl, UnixMillis,
+    Atomic, Backend, BackendExt, Condition, Error, ErrorKind, Expected, Found, GetOptions, Key, Lineage, Result,
+    SetOptions, SetOutcome, Tag, Tick, Timer, Ttl, UnixMillis,
     envelope::{Header, Kind, TOKEN_BYTES, TagVersion},
 };
 use larder_fallback::FallbackBackend;
@@ -212,6 +212,10 @@ impl Remote {
     pub(crate) async fn get_or_fault(&self, key: &Key, options: GetOptions) -> Result<Option<Found>> {
         let found = self.fallback.get_many_or_fault(std::slice::from_ref(key), options, Duration::MAX).await.pop();
         Ok(found.transpose()?.flatten())
+    }
+
+    pub(super) fn has_one_server(&self) -> bool {
+        self.primary.as_lineage().is_some_and(Lineage::has_one_server)
     }
 
     /// What time the server of a key has: its own clock as far as that was measured, else this machine's.

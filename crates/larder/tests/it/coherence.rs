@@ -548,8 +548,8 @@ impl Lineage for Served {
         Some(larder_core::Clock::wall(&self.server))
     }
 
-    fn server_of(&self, _key: &Key) -> usize {
-        0
+    fn has_one_server(&self) -> bool {
+        true
     }
 }
 
