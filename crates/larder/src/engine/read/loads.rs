@@ -1,7 +1,9 @@
 //! The tasks of loads: how many go on without a caller, and what is to be waited for at the end.
 
 use std::{
+    collections::HashMap,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
@@ -11,12 +13,9 @@ use std::{
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::Notify, task::AbortHandle};
 
 use crate::engine::Engine;
-
-/// Below this number of handles the finished ones are not looked for.
-const KEEP: usize = 64;
 
 /// The tasks of one cache's loads.
 #[derive(Debug)]
@@ -24,16 +23,19 @@ pub(crate) struct Loads {
     /// Loads that nobody waits for: refreshes, and those whose caller went away.
     background: AtomicUsize,
     most_background: usize,
-    running: watch::Sender<usize>,
-    handles: Mutex<Handles>,
+    running: Mutex<RunningTasks>,
+    /// None is running any more.
+    at_rest: Notify,
     /// A shutdown did not wait for all of them.
     aborted: AtomicBool,
 }
 
+/// Forgotten as they end, so that their memory is used again while it is warm.
 #[derive(Debug, Default)]
-struct Handles {
-    tasks: Vec<AbortHandle>,
-    prune_at: usize,
+struct RunningTasks {
+    started: u64,
+    /// By number; without a handle until it has been spawned.
+    handles: HashMap<u64, Option<AbortHandle>>,
 }
 
 impl Loads {
@@ -41,8 +43,8 @@ impl Loads {
         Self {
             background: AtomicUsize::new(0),
             most_background,
-            running: watch::Sender::new(0),
-            handles: Mutex::new(Handles { tasks: Vec::new(), prune_at: KEEP }),
+            running: Mutex::default(),
+            at_rest: Notify::new(),
             aborted: AtomicBool::new(false),
         }
     }
@@ -52,13 +54,11 @@ impl Loads {
         self.background.load(Ordering::Acquire) >= self.most_background
     }
 
-    fn keep(&self, task: AbortHandle) {
-        let mut handles = self.handles.lock();
-        if handles.tasks.len() >= handles.prune_at {
-            handles.tasks.retain(|task| !task.is_finished());
-            handles.prune_at = (handles.tasks.len() * 2).max(KEEP);
+    /// Keeps the handle of a task that has not ended yet.
+    fn keep(&self, number: u64, task: AbortHandle) {
+        if let Some(handle) = self.running.lock().handles.get_mut(&number) {
+            *handle = Some(task);
         }
-        handles.tasks.push(task);
     }
 }
 
@@ -66,13 +66,14 @@ impl Engine {
     /// Starts a task that [`drain`](Self::drain) waits for. It carries the caller's cache.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let running = Running::new(self);
+        let number = running.number;
         // No future of its own around it, which would take the room of the task twice.
         let task = task.map(move |()| drop(running));
         let handle = match crate::global::scoped() {
             Some(cache) => tokio::spawn(crate::global::with_cache(cache, task)),
             None => tokio::spawn(task),
         };
-        self.loads.keep(handle.abort_handle());
+        self.loads.keep(number, handle.abort_handle());
     }
 
     /// Waits until every load has ended and what it loaded is stored, at most `limit`; the rest is aborted. Answers how
@@ -83,11 +84,11 @@ impl Engine {
         }
         // Before they are woken who wait for one of them.
         self.loads.aborted.store(true, Ordering::Release);
-        let tasks = std::mem::take(&mut self.loads.handles.lock().tasks);
-        let left = tasks.into_iter().filter(|task| !task.is_finished()).inspect(AbortHandle::abort).count();
+        let left: Vec<_> = self.loads.running.lock().handles.values().cloned().collect();
+        left.iter().flatten().for_each(AbortHandle::abort);
         // What they had placed in the remote tier is taken back.
         self.at_rest(self.root.strategy.remote_deadline).await;
-        left
+        left.len()
     }
 
     /// Whether loads were aborted because the cache has ended: they are not begun anew by those who waited for them.
@@ -96,28 +97,52 @@ impl Engine {
     }
 
     async fn at_rest(&self, limit: Duration) -> bool {
-        let mut running = self.loads.running.subscribe();
+        let rest = async {
+            loop {
+                let mut rests = pin!(self.loads.at_rest.notified());
+                // Heard of from here on, though it is polled later.
+                rests.as_mut().enable();
+                if self.loads.running.lock().handles.is_empty() {
+                    return;
+                }
+                rests.await;
+            }
+        };
         tokio::select! {
             biased;
-            _ = running.wait_for(|running| *running == 0) => true,
+            () = rest => true,
             () = self.timer.sleep(limit) => false,
         }
     }
 }
 
 /// A task that has not ended.
-struct Running(Arc<Engine>);
+struct Running {
+    engine: Arc<Engine>,
+    number: u64,
+}
 
 impl Running {
     fn new(engine: &Arc<Engine>) -> Self {
-        engine.loads.running.send_modify(|running| *running += 1);
-        Self(Arc::clone(engine))
+        let mut running = engine.loads.running.lock();
+        running.started += 1;
+        let number = running.started;
+        running.handles.insert(number, None);
+        Self { engine: Arc::clone(engine), number }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.loads.running.send_modify(|running| *running -= 1);
+        let loads = &self.engine.loads;
+        let (handle, is_last) = {
+            let mut running = loads.running.lock();
+            (running.handles.remove(&self.number), running.handles.is_empty())
+        };
+        drop(handle);
+        if is_last {
+            loads.at_rest.notify_waiters();
+        }
     }
 }
 

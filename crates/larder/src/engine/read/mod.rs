@@ -8,8 +8,8 @@
 //! | 4. the leader asks the remote tier: fresh ends the flight, stale answers it | [`Lead`], [`remote_phase`] |
 //! | 5. nothing there: place the fill token, or wait for the process that has one | [`Way`], `fill.rs` |
 //! | 6. load, within the soft and hard time-outs | [`Way`], `run.rs` |
-//! | 7. answer the callers, then commit through the fence | [`Lead`], [`led`] |
-//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`Lead`], [`led`] |
+//! | 7. answer the callers, then commit through the fence | [`Miss`], [`led`] |
+//! | 8. a loader's error: what is at hand, else the remembered error, else the error | [`Miss`], [`led`] |
 //!
 //! A caller waits for a flight and may go away at any moment; nothing of the leader's part depends on it. [`batch`] takes
 //! the same steps for many keys at once, [`inline`] with a loader that the caller runs, [`plain`] without one.
@@ -326,28 +326,50 @@ impl Lead<'_> {
     /// Leads to the end. If those who wait get something before that, `last` waits for what comes in the end.
     async fn run(self, last: &mut Option<Follower<Landed>>) {
         let Self { request, leader, loader, refresh_of, slot } = self;
+        let Some(led) = Led::begin(request, leader, refresh_of) else { return };
+        let (stale, next, unverified) = match led.request.look(refresh_of, false).await {
+            RemotePhase::Fresh(entry) => return led.finish_with(&entry),
+            RemotePhase::Stale(entry, next) => (Some(entry), next, false),
+            RemotePhase::Go(next) => (None, next, false),
+            RemotePhase::Fault => (None, Next::Load(None), true),
+        };
+        let miss = Miss { led, loader, refresh_of, slot, stale, next, unverified };
+        // Boxed, so that a hit does not have its size.
+        Box::pin(miss.run(last)).await;
+    }
+}
+
+/// A flight that is led although the remote tier has nothing fresh.
+struct Miss<'l> {
+    led: Led,
+    loader: Loader<'l>,
+    refresh_of: Option<Tick>,
+    slot: Option<LoadSlot>,
+    /// What the remote tier has.
+    stale: Option<Box<RemoteEntry>>,
+    next: Next,
+    /// The remote tier could not be asked.
+    unverified: bool,
+}
+
+impl Miss<'_> {
+    async fn run(self, last: &mut Option<Follower<Landed>>) {
+        let Self { mut led, loader, refresh_of, slot, stale, next, unverified } = self;
         let mut answer = |led: Led| {
             let led = led.answer();
             *last = Some(led.follow());
             led
         };
-        let Some(mut led) = Led::begin(request, leader, refresh_of) else { return };
         let request = led.request.clone();
         // How long those who wait are kept waiting although there is a value for them.
         let mut answer_after = None;
-        let (next, unverified) = match request.look(refresh_of, false).await {
-            RemotePhase::Fresh(entry) => return led.finish_with(&entry),
-            RemotePhase::Stale(entry, next) => {
-                led.take(&entry);
-                if !request.options.force_refresh {
-                    led.keep_beside();
-                    answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
-                }
-                (next, false)
+        if let Some(entry) = stale {
+            led.take(&entry);
+            if !request.options.force_refresh {
+                led.keep_beside();
+                answer_after = Some(request.soft_timeout().unwrap_or(Duration::ZERO));
             }
-            RemotePhase::Go(next) => (next, false),
-            RemotePhase::Fault => (Next::Load(None), true),
-        };
+        }
         if answer_after == Some(Duration::ZERO) {
             led = answer(led);
             answer_after = None;

@@ -63,7 +63,8 @@ impl LoadRequest {
         match considered {
             Considered::Done(phase) => phase,
             Considered::Claim(stale, ground) => {
-                let claim = self.claim(remote, (stale, ground), refresh_of, waited);
+                // Boxed, so that a hit does not have its size.
+                let claim = Box::pin(self.claim(remote, (stale, ground), refresh_of, waited));
                 self.in_time(timer.left_of(limit, until), claim).await
             }
         }
