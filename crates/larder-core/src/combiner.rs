@@ -20,12 +20,16 @@ use std::{
     },
 };
 
+use futures_util::future::join_all;
 use tokio::{
     runtime::{Handle, Id},
     sync::oneshot,
 };
 
-/// Gathers requests of one kind, `Q`, that are answered with an `A` each. Clones share what they gather.
+/// So many requests leave as one at most: all of them wait for the last one's answer.
+const TOGETHER: usize = 64;
+
+/// Gathers requests of one kind, `Q`, that are answered with an `A` each.
 pub struct Combiner<Q, A> {
     shared: Arc<Shared<Q, A>>,
 }
@@ -65,14 +69,15 @@ impl<Q: Send + 'static, A: Send + 'static> Combiner<Q, A> {
         OnItsWay { count, others: count.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Adds a request to those that leave next, which `carry` sends for all of them: that of the first one is called. The
-    /// receiver ends without an answer if that does, or with the runtime. Dropping it leaves the others' requests alone.
+    /// Adds a request to those that leave next, which `carry` sends, at most 64 at once: that of the first request is called,
+    /// for all of them. The receiver ends without an answer if that does, or with the runtime. Dropping it leaves the others'
+    /// requests alone.
     ///
     /// `None`, without a call of `request`: outside a runtime, and where those that leave next belong to another one.
     pub fn gather<F: Future<Output = ()> + Send>(
         &self,
         request: impl FnOnce() -> Q,
-        carry: impl FnOnce(Vec<Gathered<Q, A>>) -> F + Send + 'static,
+        carry: impl Fn(Vec<Gathered<Q, A>>) -> F + Send + 'static,
     ) -> Option<oneshot::Receiver<A>> {
         let runtime = Handle::try_current().ok()?;
         let mut gathering = self.shared.lock();
@@ -91,9 +96,12 @@ impl<Q: Send + 'static, A: Send + 'static> Combiner<Q, A> {
             drop(runtime.spawn(async move {
                 let mut gathered = carrier.take();
                 gathered.retain(|gathered| !gathered.answer.is_closed());
-                if !gathered.is_empty() {
-                    carry(gathered).await;
+                let mut carried = Vec::with_capacity(gathered.len().div_ceil(TOGETHER));
+                while !gathered.is_empty() {
+                    let rest = gathered.split_off(gathered.len().min(TOGETHER));
+                    carried.push(carry(mem::replace(&mut gathered, rest)));
                 }
+                join_all(carried).await;
             }));
             // A worker runs the task that was spawned last next, and no other worker may take that from it, however long its
             // present one keeps it busy. So this is the last, and the carrier stands in the queue, behind what is ready.
@@ -106,12 +114,6 @@ impl<Q: Send + 'static, A: Send + 'static> Combiner<Q, A> {
 impl<Q, A> Shared<Q, A> {
     fn lock(&self) -> MutexGuard<'_, Gathering<Q, A>> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<Q, A> Clone for Combiner<Q, A> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! for all of them. They share what becomes of the call, so that is done only where they would meet the same faults anyway: at
 //! a primary that says that it is one server.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
 use larder_core::{Combiner, Each, Error, ErrorKind, Found, Gathered, GetOptions, Key, Lineage, Result};
@@ -13,9 +13,6 @@ use crate::{
     shared::Shared,
     terms::{Place, Remember, Terms},
 };
-
-/// So many keys are read at once at most: all of them wait for the last one's answer.
-const TOGETHER: usize = 64;
 
 pub(crate) type Reads = Combiner<Key, Result<Option<Found>>>;
 
@@ -50,7 +47,11 @@ impl Shared {
             None
         } else {
             let shared = Arc::clone(self);
-            self.reads.gather(|| key.clone(), move |reads| async move { shared.carry(reads).await })
+            let read = move |reads| {
+                let shared = Arc::clone(&shared);
+                async move { shared.read(reads).await }
+            };
+            self.reads.gather(|| key.clone(), read)
         };
         let Some(answer) = gathered else {
             // Boxed, so that those who wait for others' calls do not have its size.
@@ -64,15 +65,6 @@ impl Shared {
 
     fn combines(&self) -> bool {
         self.is_calm() && self.primary.as_lineage().is_some_and(Lineage::has_one_server)
-    }
-
-    async fn carry(self: &Arc<Self>, mut reads: Vec<Read>) {
-        let mut batches = Vec::with_capacity(reads.len().div_ceil(TOGETHER));
-        while !reads.is_empty() {
-            let rest = reads.split_off(reads.len().min(TOGETHER));
-            batches.push(self.read(mem::replace(&mut reads, rest)));
-        }
-        join_all(batches).await;
     }
 
     /// Reads keys at once and deals the answers out. For whom there is no room goes by himself, as who comes alone does.

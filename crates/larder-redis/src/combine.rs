@@ -2,9 +2,8 @@
 //!
 //! The commands stay GETs: each key has an answer, and an error, of its own.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::future::join_all;
 use larder_core::{Combiner, Error, ErrorKind, Gathered, Result};
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
@@ -13,9 +12,6 @@ use crate::{
     slot::Slot,
     socket::{Effect, Request},
 };
-
-/// So many reads go out in one pipeline at most: all of them wait for the last one's answer.
-const TOGETHER: usize = 64;
 
 /// The reads of single keys on one socket.
 pub(crate) type Reads = Combiner<Cmd, Result<RedisResult<Value>>>;
@@ -37,7 +33,11 @@ impl Slot {
             None
         } else {
             let slot = Arc::clone(self);
-            self.reads.gather(|| get(key), move |reads| async move { slot.carry(operation, reads).await })
+            let send = move |reads| {
+                let slot = Arc::clone(&slot);
+                async move { slot.send_reads(operation, reads).await }
+            };
+            self.reads.gather(|| get(key), send)
         };
         let Some(answer) = gathered else {
             // Boxed, so that those who wait for others' pipelines do not have its size.
@@ -47,15 +47,6 @@ impl Slot {
             let message = "the task that read for several callers ended early; try again";
             Err(Error::new(ErrorKind::Unavailable, operation, message))
         })
-    }
-
-    async fn carry(self: &Arc<Self>, operation: &'static str, mut reads: Vec<Read>) {
-        let mut pipelines = Vec::with_capacity(reads.len().div_ceil(TOGETHER));
-        while !reads.is_empty() {
-            let rest = reads.split_off(reads.len().min(TOGETHER));
-            pipelines.push(self.send_reads(operation, mem::replace(&mut reads, rest)));
-        }
-        join_all(pipelines).await;
     }
 
     /// Sends reads as one pipeline and deals the answers out.
