@@ -95,9 +95,8 @@ impl Drop for InFlight<'_> {
 
 impl Shared {
     /// Waits for the primary until the limit, and tells the breaker; a limit below the deadline that has passed is a caller
-    /// that went away. `fault` finds the error that speaks of the backend's health in an answer, and how many callers met it. When the
-    /// future is dropped,
-    /// the keys to remember are.
+    /// that went away. `fault` finds the error that speaks of the backend's health in an answer, and how many callers met it.
+    /// When the future is dropped, the keys to remember are.
     pub(crate) async fn guarded<T>(
         self: &Arc<Self>,
         asking: Asking<'_>,
