@@ -44,7 +44,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use ext::{BackendExt, SCAN_PAGE};
 pub use inspect::{Inspect, SamplePage, SampledKey, ServerFigures, ServerSettings};
 pub use invalidation::{Invalidated, InvalidationSink, Scanned, Status, Target};
-pub use key::{Key, KeyBuf, KeyPart, MAX_KEY_BYTES, ToKey};
+pub use key::{Key, KeyBuf, KeyHash, KeyPart, KeyPrefix, MAX_KEY_BYTES, ToKey};
 #[cfg(feature = "tokio")]
 pub use manual_clock::ManualClock;
 pub use options::{

@@ -31,4 +31,6 @@ mod deadlines;
 mod near;
 
 pub use backend::{MemoryBackend, MemoryBackendBuilder};
-pub use near::{Admission, AnyValue, Beside, Displaced, ENTRY_OVERHEAD, NearConfig, NearEntry, NearStats, NearTier};
+pub use near::{
+    Admission, AnyValue, Beside, Displaced, ENTRY_OVERHEAD, NearConfig, NearEntry, NearStats, NearTier, Sought,
+};

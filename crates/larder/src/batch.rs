@@ -31,8 +31,7 @@ pub(crate) async fn get_many<K: ToKey, V: Cacheable>(
         let mut buffer = KeyBuf::new();
         place.render(key, &mut buffer);
         let key = &buffer;
-        let near =
-            if place.region.strategy.tiers.uses_near() { engine.near_read(key.as_str(), now) } else { NearRead::MISS };
+        let near = if place.region.strategy.tiers.uses_near() { engine.near_read(key, now) } else { NearRead::MISS };
         match near.living() {
             Some(entry) => {
                 let stale = now >= entry.fresh_until;

@@ -352,7 +352,7 @@ impl Cache {
     /// # Errors
     /// For an empty glob or a bare `*`, and those of the remote tier.
     pub async fn delete_pattern(&self, glob: &str) -> Result<Invalidated> {
-        let target = Target::Pattern(Pattern::new(glob)?.within(&self.root.prefix));
+        let target = Target::Pattern(Pattern::new(glob)?.within(self.root.prefix.as_str()));
         larder_core::InvalidationSink::invalidate(self, target).await
     }
 
@@ -363,7 +363,7 @@ impl Cache {
     /// # Errors
     /// Those of the remote tier.
     pub async fn clear(&self) -> Result<Invalidated> {
-        larder_core::InvalidationSink::invalidate(self, Target::Region(self.root.prefix.clone())).await
+        larder_core::InvalidationSink::invalidate(self, Target::Region(self.root.prefix.as_str().to_owned())).await
     }
 
     /// Starts an invalidation; whatever the handle's prefix, it is about the whole namespace.
@@ -427,7 +427,7 @@ impl Cache {
     /// # Errors
     /// For an empty glob or a bare `*`, and those of the remote tier.
     pub async fn keys(&self, glob: &str, limit: usize) -> Result<Vec<Key>> {
-        let pattern = Pattern::new(glob)?.within(&self.root.prefix);
+        let pattern = Pattern::new(glob)?.within(self.root.prefix.as_str());
         self.engine.list(&pattern, limit).await
     }
 
@@ -449,7 +449,7 @@ impl Cache {
         let mut states: Vec<Arc<RegionState>> = engine.regions.lock().values().cloned().collect();
         states.extend(engine.sites.all().cloned());
         let mut infos: Vec<CacheInfo> =
-            states.iter().map(|state| self.info_of(state, |key| key.starts_with(&state.prefix))).collect();
+            states.iter().map(|state| self.info_of(state, |key| key.starts_with(state.prefix.as_str()))).collect();
         infos.sort_by(|one, other| one.name.cmp(&other.name));
         infos
     }

@@ -220,13 +220,13 @@ impl<K: ToKey + ?Sized, V: Cacheable> Region<K, V> {
     /// # Errors
     /// Those of the remote tier.
     pub async fn clear(&self) -> Result<Invalidated> {
-        InvalidationSink::invalidate(&self.cache, Target::Region(self.state.prefix.clone())).await
+        InvalidationSink::invalidate(&self.cache, Target::Region(self.state.prefix.as_str().to_owned())).await
     }
 
     /// The region's figures.
     #[must_use]
     pub fn info(&self) -> CacheInfo {
-        self.cache.info_of(&self.state, |key| key.starts_with(&self.state.prefix))
+        self.cache.info_of(&self.state, |key| key.starts_with(self.state.prefix.as_str()))
     }
 
     /// The canonical key of a user's key.

@@ -2,10 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use arrayvec::ArrayString;
+use arrayvec::ArrayVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Key, KeyPart, ToKey};
+use super::{
+    Key, KeyHash, KeyPart, KeyPrefix, ToKey,
+    block::{BLOCK, Block, is_special},
+    hash::Hashing,
+};
 
 /// The longest canonical key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
@@ -16,7 +20,10 @@ pub(super) const DIGEST_BYTES: usize = 34;
 /// What every part of a key can be built on the stack with: no allocation up to [`MAX_KEY_BYTES`].
 #[derive(Clone)]
 pub struct KeyBuf {
-    text: ArrayString<MAX_KEY_BYTES>,
+    /// Whole characters.
+    text: ArrayVec<u8, MAX_KEY_BYTES>,
+    /// Of this text, unless it has overflowed.
+    hashing: Hashing,
     overflow: Option<Box<Overflow>>,
 }
 
@@ -31,7 +38,7 @@ impl KeyBuf {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { text: ArrayString::new_const(), overflow: None }
+        Self { text: ArrayVec::new_const(), hashing: Hashing::new(), overflow: None }
     }
 
     /// A key that begins with canonical text, such as a region's prefix; it is taken as it is.
@@ -51,6 +58,18 @@ impl KeyBuf {
         key.write_key(&mut buffer);
         buffer.finish();
         buffer
+    }
+
+    /// Begins a key with a prefix: as [`push_raw`](Self::push_raw), and quicker on an empty key.
+    #[inline]
+    pub fn start(&mut self, prefix: &KeyPrefix) {
+        match prefix.short() {
+            Some((head, hashing)) if self.text.is_empty() && self.text.try_extend_from_slice(head).is_ok() => {
+                self.text.truncate(prefix.as_str().len());
+                self.hashing = hashing.clone();
+            }
+            _ => self.push_raw(prefix.as_str()),
+        }
     }
 
     /// Appends a separator.
@@ -77,39 +96,84 @@ impl KeyBuf {
     /// Appends canonical text as it is. For prefixes and templates, never for user input.
     #[inline]
     pub fn push_raw(&mut self, text: &str) {
-        if self.overflow.is_none() && self.text.try_push_str(text).is_ok() {
-            return;
+        let bytes = text.as_bytes();
+        let pushed = match Block::of(bytes) {
+            Some(block) => self.push_block(&block),
+            None => self.push_blocks(bytes),
+        };
+        if !pushed {
+            self.push_slowly(text);
         }
-        self.push_overflowing(text);
     }
 
+    #[inline]
+    pub(crate) fn push_part(&mut self, text: &str) {
+        self.push_escaped(text, true);
+    }
+
+    /// By itself: with `colon_too` known the compiler makes a worse thing of it.
+    #[inline(never)]
+    fn push_escaped(&mut self, text: &str, colon_too: bool) {
+        let bytes = text.as_bytes();
+        let pushed = match Block::of(bytes) {
+            Some(block) => block.is_plain(colon_too) && self.push_block(&block),
+            None => is_plain(bytes, colon_too) && self.push_blocks(bytes),
+        };
+        if !pushed {
+            self.push_escaping(text, colon_too);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_number(&mut self, number: u64) {
+        let pushed = Block::of_number(number).is_some_and(|digits| self.push_block(&digits));
+        if !pushed {
+            self.push_raw(itoa::Buffer::new().format(number));
+        }
+    }
+
+    /// Answers whether there was room for a whole block.
+    #[inline(always)]
+    fn push_block(&mut self, block: &Block) -> bool {
+        let begin = self.text.len();
+        // Zeros too, and back again: a copy of a fixed size has nothing to decide.
+        if self.text.try_extend_from_slice(&block.bytes()).is_err() {
+            return false;
+        }
+        self.text.truncate(begin + block.len());
+        self.hashing.push_block(begin, block);
+        true
+    }
+
+    /// The same for more than one.
+    fn push_blocks(&mut self, bytes: &[u8]) -> bool {
+        self.text.remaining_capacity() >= bytes.len() + BLOCK
+            && bytes.chunks(BLOCK).all(|piece| Block::of(piece).is_some_and(|block| self.push_block(&block)))
+    }
+
+    /// What may not fit.
     #[cold]
-    fn push_overflowing(&mut self, text: &str) {
+    fn push_slowly(&mut self, text: &str) {
+        let begin = self.text.len();
+        if self.overflow.is_none() && self.text.try_extend_from_slice(text.as_bytes()).is_ok() {
+            self.hashing.push(begin, text.as_bytes());
+            return;
+        }
         let head = &self.text;
         let overflow = self.overflow.get_or_insert_with(|| {
             let mut hasher = Xxh3::new();
-            hasher.update(head.as_bytes());
+            hasher.update(head);
             Box::new(Overflow { hasher })
         });
         overflow.hasher.update(text.as_bytes());
         for character in text.chars() {
-            if self.text.try_push(character).is_err() {
+            if self.text.try_extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()).is_err() {
                 break;
             }
         }
     }
 
-    #[inline]
-    pub(crate) fn push_escaped(&mut self, text: &str, colon_too: bool) {
-        let wanted = plain_where(colon_too);
-        // To the end in any case: with nothing to decide at each byte it is several times as quick.
-        if text.bytes().fold(wanted, |plain, byte| plain & PLAIN[usize::from(byte)]) == wanted {
-            self.push_raw(text);
-        } else {
-            self.push_escaping(text, colon_too);
-        }
-    }
-
+    #[inline(never)]
     fn push_escaping(&mut self, text: &str, colon_too: bool) {
         let mut utf8 = [0_u8; 4];
         for character in text.chars() {
@@ -136,20 +200,37 @@ impl KeyBuf {
     #[cold]
     fn finish_overflow(&mut self) {
         let Some(overflow) = self.overflow.take() else { return };
+        let text = self.as_str();
         let mut end = MAX_KEY_BYTES - DIGEST_BYTES;
-        while !self.text.is_char_boundary(end.min(self.text.len())) {
+        while !text.is_char_boundary(end.min(text.len())) {
             end -= 1;
         }
-        self.text.truncate(cut_before_escape(&self.text, end));
-        let digest = format!("%~{:032X}", overflow.hasher.digest128());
-        self.text.push_str(&digest);
+        let head = text[..cut_before_escape(text, end)].to_owned();
+        *self = Self::with_prefix(&head);
+        self.push_raw(&format!("%~{:032X}", overflow.hasher.digest128()));
     }
 
-    /// The canonical text; [`finish`](Self::finish) must have been called.
-    #[inline]
+    /// The canonical text; [`finish`](Self::finish) must have been called. O(length), as it is made sure that it is a text.
+    ///
+    /// # Panics
+    /// Never: nothing but texts is appended.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("only texts are appended")
+    }
+
+    /// The bytes of the canonical text, under the same condition.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         &self.text
+    }
+
+    /// The hash of the canonical text, which has been made along with it, under the same condition.
+    #[inline]
+    #[must_use]
+    pub fn key_hash(&self) -> KeyHash {
+        self.hashing.finish(self.text.len())
     }
 
     /// An owned key of this text. Allocates once.
@@ -161,14 +242,14 @@ impl KeyBuf {
             return whole.to_key();
         }
         // Without a copy of the buffer.
-        Key(Arc::from(self.text.as_str()))
+        Key(Arc::from(self.as_str()))
     }
 }
 
 /// A finished key text is taken as it is: what `key!` makes.
 impl ToKey for KeyBuf {
     fn write_key(&self, out: &mut KeyBuf) {
-        out.push_raw(&self.text);
+        out.push_raw(self.as_str());
     }
 }
 
@@ -180,7 +261,7 @@ impl Default for KeyBuf {
 
 impl fmt::Debug for KeyBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyBuf({:?})", self.text.as_str())
+        write!(f, "KeyBuf({:?})", self.as_str())
     }
 }
 
@@ -190,55 +271,18 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
     (1..=2).find(|back| end >= *back && text.as_bytes()[end - back] == b'%').map_or(end, |back| end - back)
 }
 
-const PLAIN_IN_PATH: u8 = 1;
-const PLAIN_IN_PART: u8 = 2;
-
-/// Where each byte stands for itself. All others, among them every byte of what is not ASCII, are looked at as characters.
-static PLAIN: [u8; 256] = {
-    let mut plain = [0; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        plain[byte as usize] = match byte {
-            b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'\\' | b'%' => 0,
-            b':' => PLAIN_IN_PATH,
-            _ => PLAIN_IN_PATH | PLAIN_IN_PART,
-        };
-        byte += 1;
-    }
-    plain
-};
-
-#[inline]
-fn is_plain(byte: u8, colon_too: bool) -> bool {
-    PLAIN[usize::from(byte)] & plain_where(colon_too) != 0
-}
-
-#[inline]
-fn plain_where(colon_too: bool) -> u8 {
-    if colon_too { PLAIN_IN_PART } else { PLAIN_IN_PATH }
+/// Of more than one block.
+fn is_plain(bytes: &[u8], colon_too: bool) -> bool {
+    bytes.chunks(BLOCK).all(|piece| Block::of(piece).is_some_and(|block| block.is_plain(colon_too)))
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {
     match u8::try_from(character) {
-        Ok(byte) if byte.is_ascii() => !is_plain(byte, colon_too),
+        Ok(byte) if byte.is_ascii() => is_special(byte, colon_too),
         _ => character.is_whitespace() || character.is_control(),
     }
 }
 
 fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_all_bytes_those_stand_for_themselves_that_neither_keys_nor_patterns_give_a_meaning() {
-        for byte in 0..=u8::MAX {
-            let plain = byte.is_ascii_graphic() && !b"*?[]{}\\%".contains(&byte);
-            assert_eq!(is_plain(byte, false), plain, "{byte}");
-            assert_eq!(is_plain(byte, true), plain && byte != b':', "{byte}");
-        }
-    }
 }

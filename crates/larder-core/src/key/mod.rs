@@ -9,13 +9,20 @@
 //!
 //! A key of more than [`MAX_KEY_BYTES`] keeps its head and ends in `%~` and the 128-bit XXH3 digest of the whole text.
 
+mod block;
 mod buffer;
+mod hash;
 mod parts;
+mod prefix;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 pub(crate) use self::buffer::needs_escape;
-pub use self::buffer::{KeyBuf, MAX_KEY_BYTES};
+pub use self::{
+    buffer::{KeyBuf, MAX_KEY_BYTES},
+    hash::KeyHash,
+    prefix::KeyPrefix,
+};
 
 /// What the keys begin with that Larder keeps for itself, behind the namespace.
 const INTERNAL: [&str; 5] = ["%tag:", "%stats:", "%lease:", "%run", "%probe:"];
@@ -146,6 +153,34 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_their_decimal_digits() {
+        let ends = (0..20).map(|digits| 10_u64.pow(digits)).flat_map(|power| [power - 1, power, power + 1]);
+        for number in (0..20_000).chain(ends).chain([u64::MAX]) {
+            assert_eq!(text(&number), number.to_string());
+            assert_eq!(text(&-i128::from(number)), (-i128::from(number)).to_string());
+        }
+        assert_eq!(text(&(u128::MAX, i64::MIN, 7_i8, -7_i8)), format!("{}:{}:7:-7", u128::MAX, i64::MIN));
+    }
+
+    #[test]
+    fn a_key_that_ends_near_the_end_of_the_buffer_is_the_same_in_one_piece_and_in_many() {
+        for length in MAX_KEY_BYTES - 70..MAX_KEY_BYTES + 70 {
+            let whole: String = ('a'..='z').cycle().take(length).collect();
+            let expected = KeyBuf::render("", &whole);
+            assert_eq!(expected.as_str() == whole, length <= MAX_KEY_BYTES, "{length}");
+            for piece in [1, 7, 8, 15, 16, 17, 33, 500] {
+                let mut pieces = KeyBuf::new();
+                for start in (0..length).step_by(piece) {
+                    pieces.path(&whole[start..length.min(start + piece)]);
+                }
+                pieces.finish();
+                assert_eq!(pieces.as_str(), expected.as_str(), "{length} by {piece}");
+                assert_eq!(pieces.key_hash(), KeyHash::of(expected.as_str()), "{length} by {piece}");
+            }
+        }
+    }
+
+    #[test]
     fn absent_and_present_parts_differ_at_every_depth() {
         let none: Option<Option<&str>> = None;
         assert_eq!(text(&(none, 1)), "%n:1");
@@ -207,7 +242,51 @@ mod tests {
         }
     }
 
+    /// Character by character.
+    fn escaped(text: &str, colon_too: bool) -> String {
+        let escape = |character: char| -> String {
+            character.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect()
+        };
+        text.chars().map(|c| if needs_escape(c, colon_too) { escape(c) } else { c.to_string() }).collect()
+    }
+
     proptest! {
+        #[test]
+        fn a_text_is_escaped_as_character_by_character(path in "([ -~]|\\PC){0,40}", part in "([ -~]|\\PC){0,40}") {
+            prop_assert_eq!(text(&path), escaped(&path, false));
+            prop_assert_eq!(text(&(&part,)), escaped(&part, true));
+            let plain = path.replace(|character| needs_escape(character, false), "");
+            prop_assert_eq!(text(&plain), plain);
+        }
+
+        #[test]
+        fn the_hash_is_that_of_the_text_whatever_it_was_rendered_from(
+            prefix in "[a-z:é]{0,40}",
+            parts in proptest::collection::vec((".{0,40}", any::<u64>(), 0..6_u32), 0..14),
+        ) {
+            let mut rendered = KeyBuf::new();
+            rendered.start(&KeyPrefix::new(prefix.as_str()));
+            let mut at_once = KeyBuf::with_prefix(&prefix);
+            for (part, number, digits) in &parts {
+                let number = number % 1000_u64.pow(*digits);
+                rendered.part(part).separator().part(&number).path(part);
+                at_once.part(part).push_raw(&format!(":{number}"));
+                at_once.path(part);
+            }
+            rendered.finish();
+            at_once.finish();
+            prop_assert_eq!(rendered.as_str(), at_once.as_str());
+            prop_assert_eq!(rendered.as_bytes(), at_once.as_str().as_bytes());
+            prop_assert_eq!(rendered.key_hash(), KeyHash::of(rendered.as_str()));
+        }
+
+        #[test]
+        fn texts_that_differ_have_hashes_that_differ(text in ".{0,30}", other in ".{0,30}") {
+            prop_assert_eq!(text == other, KeyHash::of(&text) == KeyHash::of(&other));
+            // Also where they differ in nothing but what a word is filled up with.
+            prop_assert_ne!(KeyHash::of(&text), KeyHash::of(format!("{text}\0")));
+        }
+
         #[test]
         fn different_pairs_of_parts_give_different_keys(a in ".{0,6}", b in ".{0,6}", c in ".{0,6}", d in ".{0,6}") {
             prop_assert_eq!((&a, &b) == (&c, &d), text(&(a.as_str(), b.as_str())) == text(&(c.as_str(), d.as_str())));

@@ -7,20 +7,20 @@ use super::{KeyBuf, KeyPart, ToKey};
 impl ToKey for str {
     #[inline]
     fn write_key(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, false);
+        out.path(self);
     }
 }
 
 impl ToKey for String {
     #[inline]
     fn write_key(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, false);
+        out.path(self);
     }
 }
 
 impl ToKey for Cow<'_, str> {
     fn write_key(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, false);
+        out.path(self);
     }
 }
 
@@ -34,26 +34,26 @@ impl<K: ToKey + ?Sized> ToKey for &K {
 impl KeyPart for str {
     #[inline]
     fn write_part(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, true);
+        out.push_part(self);
     }
 }
 
 impl KeyPart for String {
     #[inline]
     fn write_part(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, true);
+        out.push_part(self);
     }
 }
 
 impl KeyPart for Cow<'_, str> {
     fn write_part(&self, out: &mut KeyBuf) {
-        out.push_escaped(self, true);
+        out.push_part(self);
     }
 }
 
 impl KeyPart for char {
     fn write_part(&self, out: &mut KeyBuf) {
-        out.push_escaped(self.encode_utf8(&mut [0; 4]), true);
+        out.push_part(self.encode_utf8(&mut [0; 4]));
     }
 }
 
@@ -72,7 +72,10 @@ macro_rules! integer_keys {
         impl KeyPart for $type {
             #[inline]
             fn write_part(&self, out: &mut KeyBuf) {
-                out.push_raw(itoa::Buffer::new().format(*self));
+                match u64::try_from(*self) {
+                    Ok(number) => out.push_number(number),
+                    Err(_) => out.push_raw(itoa::Buffer::new().format(*self)),
+                }
             }
         }
 
@@ -103,7 +106,7 @@ macro_rules! displayed_keys {
     ($($type:ty),*) => {$(
         impl KeyPart for $type {
             fn write_part(&self, out: &mut KeyBuf) {
-                out.push_escaped(&self.to_string(), true);
+                out.push_part(&self.to_string());
             }
         }
     )*};

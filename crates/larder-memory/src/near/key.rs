@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use larder_core::{KeyBuf, KeyHash};
 use quick_cache::Equivalent;
 
 /// The longest text that is kept in the slot, in bytes. Types of the field for short texts end at 24, and with a namespace and
@@ -49,17 +50,63 @@ impl NearKey {
     }
 }
 
-/// As of the text, by which it is looked up.
 impl Hash for NearKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        state.write_u64(KeyHash::of(self.as_bytes()).bits());
     }
 }
 
-/// By bytes: a look-up has no need to know that they are a text.
-impl Equivalent<NearKey> for str {
+/// A key that is looked up: canonical text, or a key that was just rendered, and hashed along with it. It is compared by bytes,
+/// which need not be known to be a text.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought<'a> {
+    bytes: &'a [u8],
+    hash: KeyHash,
+}
+
+impl<'a> From<&'a str> for Sought<'a> {
+    fn from(text: &'a str) -> Self {
+        Self { bytes: text.as_bytes(), hash: KeyHash::of(text) }
+    }
+}
+
+impl<'a> From<&'a KeyBuf> for Sought<'a> {
+    #[inline]
+    fn from(key: &'a KeyBuf) -> Self {
+        Self { bytes: key.as_bytes(), hash: key.key_hash() }
+    }
+}
+
+impl Hash for Sought<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash.bits());
+    }
+}
+
+impl Equivalent<NearKey> for Sought<'_> {
     #[inline]
     fn equivalent(&self, key: &NearKey) -> bool {
-        self.as_bytes() == key.as_bytes()
+        self.bytes == key.as_bytes()
+    }
+}
+
+/// Takes the hash of a key as it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TakeHash(u64);
+
+impl Hasher for TakeHash {
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("keys are hashed to one number");
     }
 }

@@ -21,6 +21,7 @@ mod key;
 
 use std::{
     fmt,
+    hash::BuildHasherDefault,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -29,10 +30,11 @@ use std::{
 
 pub use config::NearConfig;
 pub use entry::{AnyValue, Beside, NearEntry};
-use key::NearKey;
+pub use key::Sought;
+use key::{NearKey, TakeHash};
 use larder_core::{Error, Result, Tick};
 use parking_lot::Mutex;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use crate::deadlines::Deadlines;
 
@@ -137,7 +139,7 @@ impl<M> Lifecycle<NearKey, NearEntry<M>> for TakeEvicted {
     }
 }
 
-type Store<M> = Cache<NearKey, NearEntry<M>, ByWeight, DefaultHashBuilder, TakeEvicted>;
+type Store<M> = Cache<NearKey, NearEntry<M>, ByWeight, BuildHasherDefault<TakeHash>, TakeEvicted>;
 
 /// The in-process tier of typed values. All methods may be called from many threads at once.
 pub struct NearTier<M> {
@@ -169,7 +171,7 @@ impl<M: Beside> NearTier<M> {
             .hot_allocation(HOT_SHARE)
             .build()
             .map_err(|error| Error::config("near_bytes", error))?;
-        let store = Store::with_options(options, ByWeight, DefaultHashBuilder::default(), TakeEvicted);
+        let store = Store::with_options(options, ByWeight, BuildHasherDefault::default(), TakeEvicted);
         let deadlines = (0..store.num_shards()).map(|_| Mutex::new(Deadlines::new())).collect();
         Ok(Self {
             largest: hot_part(store.shard_capacity()),
@@ -186,15 +188,15 @@ impl<M: Beside> NearTier<M> {
     /// [`Beside::for_hit`] leaves of it. No allocation; no lock is held afterwards.
     #[inline]
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.get(key)
+    pub fn get<'a>(&self, key: impl Into<Sought<'a>>) -> Option<NearEntry<M>> {
+        self.store.get(&key.into())
     }
 
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.
     #[must_use]
     pub fn whole(&self, key: &str) -> Option<NearEntry<M>> {
         let mut whole = None;
-        let kept = self.store.remove_if(key, |entry| {
+        let kept = self.store.remove_if(&Sought::from(key), |entry| {
             whole = Some(entry.whole());
             false
         });
@@ -205,7 +207,7 @@ impl<M: Beside> NearTier<M> {
     /// What the entry under a key counts against the bound, in bytes.
     #[must_use]
     pub fn weight_of(&self, key: &str) -> Option<u64> {
-        self.store.peek(key).map(|entry| entry.weight)
+        self.store.peek(&Sought::from(key)).map(|entry| entry.weight)
     }
 
     /// Keeps an entry in place of whatever stood there, and lets others give way as needed. `weight` is that of the
@@ -282,13 +284,13 @@ impl<M: Beside> NearTier<M> {
 
     /// Removes an entry.
     pub fn remove(&self, key: &str) -> Option<NearEntry<M>> {
-        self.store.remove(key).map(|(_, entry)| entry)
+        self.store.remove(&Sought::from(key)).map(|(_, entry)| entry)
     }
 
     /// Removes an entry if it is (still) the one that is meant; answers whether it did. Nothing can be put in its place
     /// between the question and the removal. `which` runs under a lock: it must be quick and must not use the tier.
     pub fn remove_if(&self, key: &str, which: impl FnOnce(&NearEntry<M>) -> bool) -> bool {
-        self.store.remove_if(key, which).is_some()
+        self.store.remove_if(&Sought::from(key), which).is_some()
     }
 
     /// Removes every entry that `keep` refuses and that was there when the call began; answers how many. O(entries),

@@ -11,11 +11,12 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use larder_core::{Key, KeyBuf, Result, ToKey};
+use larder_memory::NearEntry;
 
 use super::{Place, TELLS, flight_id};
 use crate::{
     Cache,
-    engine::{LoadRequest, NearRead, NearState, NoLoader, ReadOptions},
+    engine::{LoadRequest, Meta, NearState, NoLoader, ReadOptions, provenance},
     outcome::{Outcome, Source},
     private::{Typed, count_hit, typed},
     stats::Event,
@@ -83,12 +84,12 @@ impl<'a, K: ToKey, V: Send + Sync + 'static> Get<'a, K, V> {
         let key = &buffer;
         if !self.options.skip_near && region.strategy.tiers.uses_near() {
             let now = engine.timer.now();
-            let NearRead { entry, state } = engine.near_read(key.as_str(), now);
-            if let Some(entry) = entry
-                && state != NearState::Miss
+            let found = engine.near.get(key);
+            if engine.near_state(found.as_ref(), now) != NearState::Miss
+                && let Some(NearEntry { value, fresh_until, meta: Meta { loaded_at, .. }, .. }) = found
             {
-                let outcome = crate::engine::provenance(&entry, now);
-                match typed::<V>(entry.value) {
+                let outcome = provenance(fresh_until, loaded_at, now);
+                match typed::<V>(value) {
                     Typed::Value(value) => {
                         count_hit(region, outcome.stale);
                         return Near::Found(Some(outcome.map(|()| value)));

@@ -13,11 +13,12 @@ use std::{
 use futures_util::future::BoxFuture;
 use larder_codec::AnyCodec;
 use larder_core::{Key, KeyBuf, Tag, Tick, ToKey};
+use larder_memory::NearEntry;
 
 use super::{Place, Slow, counted, erase, flight_id};
 use crate::{
     LoadError, Loaded,
-    engine::{Chain, LoadRequest, NearRead, NearState, ReadOptions, Wait, Waited},
+    engine::{Chain, LoadRequest, Meta, NearState, ReadOptions, Wait, Waited, provenance},
     loaded::Previous,
     outcome::Outcome,
     private::{Answer, Typed, count_hit, in_types, typed},
@@ -135,15 +136,15 @@ where
         let key = &buffer;
         if self.reads_near() {
             let now = engine.timer.now();
-            let NearRead { entry, state } = engine.near_read(key.as_str(), now);
-            if let Some(entry) = entry
-                && state != NearState::Miss
+            let found = engine.near.get(key);
+            let state = engine.near_state(found.as_ref(), now);
+            if state != NearState::Miss
+                && let Some(NearEntry { value, fresh_until, meta: Meta { loaded_at, .. }, .. }) = found
                 // Otherwise it is kept at hand while this call waits a moment for a fresh one.
-                && !(state == NearState::Refresh && now >= entry.fresh_until && self.waits_for_fresh())
+                && !(state == NearState::Refresh && now >= fresh_until && self.waits_for_fresh())
             {
-                let outcome = crate::engine::provenance(&entry, now);
-                let loaded_at = entry.meta.loaded_at;
-                let found = match typed::<V>(entry.value) {
+                let outcome = provenance(fresh_until, loaded_at, now);
+                let found = match typed::<V>(value) {
                     Typed::Value(value) => Some(Some(value)),
                     Typed::Absent if self.options.required => None,
                     Typed::Absent => Some(None),

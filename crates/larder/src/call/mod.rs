@@ -53,7 +53,7 @@ impl<'a> Place<'a> {
     /// for nothing.
     #[inline]
     pub(crate) fn render<K: ToKey + ?Sized>(&self, key: &K, buffer: &mut KeyBuf) {
-        buffer.push_raw(&self.region.prefix);
+        buffer.start(&self.region.prefix);
         key.write_key(buffer);
         buffer.finish();
     }

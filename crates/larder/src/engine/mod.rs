@@ -27,7 +27,7 @@ use futures_util::FutureExt;
 use larder_core::{Backend, Error, ErrorKind, Key, Result, Tick, Timer};
 use larder_fallback::FallbackBackend;
 use larder_flight::Flights;
-use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier};
+use larder_memory::{AnyValue, MemoryBackend, NearEntry, NearTier, Sought};
 use larder_strategy::Strategy;
 use parking_lot::Mutex;
 
@@ -166,14 +166,21 @@ impl Engine {
     }
 
     /// Reads the near tier.
-    #[inline]
-    pub(crate) fn near_read(&self, key: &str, now: Tick) -> NearRead {
+    pub(crate) fn near_read<'a>(&self, key: impl Into<Sought<'a>>, now: Tick) -> NearRead {
         NearRead::of(self.near.get(key), now, &self.coherence)
     }
 
     /// The same with the tags, which hits do not get. Others wait meanwhile, and it counts as no use.
     pub(crate) fn near_look(&self, key: &str, now: Tick) -> NearRead {
         NearRead::of(self.near.whole(key), now, &self.coherence)
+    }
+
+    /// What may be done with what the near tier has. For the hottest reads, which look at the entry where the tier has put it
+    /// and take nothing but the value out of it: to move an entry that was written a moment ago costs a hit more than the
+    /// look-up's hash.
+    #[inline(always)]
+    pub(crate) fn near_state(&self, entry: Option<&NearEntry<Meta>>, now: Tick) -> NearState {
+        NearState::of(entry, now, &self.coherence)
     }
 
     /// The region of a name, with the cache's own policy if it is new.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use larder_codec::{AnyCodec, Compression};
-use larder_core::{Key, KeyBuf, MANY_TAGS, Result, Tag};
+use larder_core::{Key, KeyBuf, KeyPrefix, MANY_TAGS, Result, Tag};
 use larder_memory::AnyValue;
 use larder_strategy::{CompressionChoice, Strategy};
 use xxhash_rust::xxh3::xxh3_64;
@@ -24,7 +24,7 @@ pub(crate) struct RegionState {
     /// What statistics call it.
     pub(crate) name: String,
     /// Canonical, with namespace and closing `:`; a cached function's default key head is part of it.
-    pub(crate) prefix: String,
+    pub(crate) prefix: KeyPrefix,
     pub(crate) strategy: Strategy,
     pub(crate) codec: AnyCodec,
     pub(crate) compression: Compression,
@@ -56,7 +56,7 @@ impl RegionState {
         let schema = schema(region, strategy.version);
         Ok(Self {
             name: name.to_owned(),
-            prefix,
+            prefix: KeyPrefix::new(prefix),
             strategy,
             codec,
             compression,
@@ -71,7 +71,7 @@ impl RegionState {
     /// The tags that every entry of this region carries: the namespace's and those of the region's levels.
     pub(crate) fn own_tags(&self, namespace_prefix: &str) -> &[Tag] {
         self.own_tags.get_or_init(|| {
-            let below = self.prefix.strip_prefix(namespace_prefix).unwrap_or_default();
+            let below = self.prefix.as_str().strip_prefix(namespace_prefix).unwrap_or_default();
             let mut tags = vec![Tag::everything()];
             tags.extend(Tag::levels(below));
             tags

@@ -31,7 +31,8 @@ impl<'k, K: Clone + Eq + Hash + Send + Sync + 'static> Batch<'k, K> {
         on(cache, |cache| {
             let region = site.state(cache);
             let one = |key: &K| {
-                let mut buffer = KeyBuf::with_prefix(&region.prefix);
+                let mut buffer = KeyBuf::new();
+                buffer.start(&region.prefix);
                 render(key, &mut buffer);
                 buffer.to_key()
             };

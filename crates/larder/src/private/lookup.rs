@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use larder_core::KeyBuf;
-use larder_memory::AnyValue;
+use larder_memory::{AnyValue, NearEntry};
 
 use super::{Miss, Site, site::on};
 use crate::{
     Cache, Outcome,
-    engine::{NearRead, NearState, RegionState, provenance},
+    engine::{Meta, NearState, RegionState, provenance},
     stats::Event,
     value::{Absent, AnyError, Failed},
 };
@@ -39,7 +39,7 @@ pub fn lookup<V: Send + Sync + 'static>(
         let region = site.state(cache);
         // Built in place: the buffer is too large to be moved for nothing.
         let mut key = KeyBuf::new();
-        key.push_raw(&region.prefix);
+        key.start(&region.prefix);
         render(&mut key);
         key.finish();
         let engine = &cache.engine;
@@ -55,15 +55,17 @@ pub fn lookup<V: Send + Sync + 'static>(
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
         }
         let now = engine.timer.now();
-        let NearRead { entry, state } = engine.near_read(key.as_str(), now);
-        let Some(entry) = entry else { return Lookup::Miss(miss(larder_core::Tick::ZERO)) };
-        let waits = state == NearState::Refresh && now >= entry.fresh_until && region.strategy.soft_timeout.is_some();
+        let found = engine.near.get(&key);
+        let state = engine.near_state(found.as_ref(), now);
+        let Some(NearEntry { value, fresh_until, meta: Meta { loaded_at, .. }, .. }) = found else {
+            return Lookup::Miss(miss(larder_core::Tick::ZERO));
+        };
+        let waits = state == NearState::Refresh && now >= fresh_until && region.strategy.soft_timeout.is_some();
         if state == NearState::Miss || waits {
             return Lookup::Miss(miss(larder_core::Tick::ZERO));
         }
-        let outcome = provenance(&entry, now);
-        let loaded_at = entry.meta.loaded_at;
-        let found = match typed::<V>(entry.value) {
+        let outcome = provenance(fresh_until, loaded_at, now);
+        let found = match typed::<V>(value) {
             Typed::Value(value) => Some(value),
             Typed::Absent if optional => None,
             // Another function's, which may return that there is no value.
@@ -87,7 +89,7 @@ pub fn lookup<V: Send + Sync + 'static>(
 /// Forgets a remembered failure whose error can be handed out only once, and was: the next call loads.
 pub fn forget_failure(site: &'static Site, cache: Option<&Cache>, render: impl FnOnce(&mut KeyBuf)) {
     on(cache, |cache| {
-        let mut key = KeyBuf::with_prefix(&site.state(cache).prefix);
+        let mut key = KeyBuf::with_prefix(site.state(cache).prefix.as_str());
         render(&mut key);
         let key = key.to_key();
         let engine = &cache.engine;
@@ -117,10 +119,18 @@ pub(crate) enum Typed<V> {
 pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
     match value.downcast::<V>() {
         Ok(value) => Typed::Value(value),
-        Err(other) if other.is::<Absent>() => Typed::Absent,
-        Err(other) => match other.downcast::<Failed>() {
-            Ok(failed) => Typed::Failed(Arc::clone(&failed.0)),
-            Err(_) => Typed::Other,
-        },
+        Err(other) => untyped(other),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn untyped<V>(other: AnyValue) -> Typed<V> {
+    if other.is::<Absent>() {
+        return Typed::Absent;
+    }
+    match other.downcast::<Failed>() {
+        Ok(failed) => Typed::Failed(Arc::clone(&failed.0)),
+        Err(_) => Typed::Other,
     }
 }

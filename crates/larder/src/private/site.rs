@@ -134,15 +134,15 @@ impl Site {
         let state = self.state(cache);
         match (self.spec)().key {
             KeyStyle::Template(template) => match template.split_once('{') {
-                None => Target::Keys(vec![Key::with_prefix(&state.prefix, template)]),
+                None => Target::Keys(vec![Key::with_prefix(state.prefix.as_str(), template)]),
                 Some((head, _)) => {
-                    let mut prefix = KeyBuf::with_prefix(&state.prefix);
+                    let mut prefix = KeyBuf::with_prefix(state.prefix.as_str());
                     prefix.path(head);
                     prefix.finish();
                     Target::Pattern(Pattern::prefix(prefix.as_str()))
                 }
             },
-            KeyStyle::Default { .. } | KeyStyle::Function => Target::Region(state.prefix.clone()),
+            KeyStyle::Default { .. } | KeyStyle::Function => Target::Region(state.prefix.as_str().to_owned()),
         }
     }
 
@@ -168,7 +168,7 @@ impl Site {
     /// The key of a call.
     pub fn key(&'static self, cache: Option<&Cache>, render: impl FnOnce(&mut KeyBuf)) -> Key {
         on(cache, |cache| {
-            let mut key = KeyBuf::with_prefix(&self.state(cache).prefix);
+            let mut key = KeyBuf::with_prefix(self.state(cache).prefix.as_str());
             render(&mut key);
             key.to_key()
         })

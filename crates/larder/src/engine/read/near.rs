@@ -131,8 +131,7 @@ pub(crate) enum NearState {
     Miss,
 }
 
-/// What a read of the near tier found. The state stands beside the entry and not around it: an entry that is moved from one
-/// place into another right after it was written costs a hit more than the look-up's hash.
+/// What a read of the near tier found.
 #[derive(Debug)]
 pub(crate) struct NearRead {
     /// Dead ones too: what the state says of it comes first.
@@ -143,10 +142,8 @@ pub(crate) struct NearRead {
 impl NearRead {
     pub(crate) const MISS: Self = Self { entry: None, state: NearState::Miss };
 
-    /// Judges an entry by the state of the bus, deadlines and tags.
-    #[inline(always)]
     pub(crate) fn of(entry: Option<NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> Self {
-        let state = entry.as_ref().map_or(NearState::Miss, |entry| judge(entry, now, coherence));
+        let state = NearState::of(entry.as_ref(), now, coherence);
         Self { entry, state }
     }
 
@@ -156,35 +153,36 @@ impl NearRead {
     }
 
     /// The same, with what was read.
-    #[inline(always)]
     pub(crate) fn living(self) -> Option<NearEntry<Meta>> {
         if self.state == NearState::Miss { None } else { self.entry }
     }
 }
 
-#[inline(always)]
-fn judge(entry: &NearEntry<Meta>, now: Tick, coherence: &Coherence) -> NearState {
-    if !coherence.serves(&entry.meta, now) || !entry.meta.holds() {
-        return NearState::Miss;
-    }
-    match (now < entry.fresh_until, now < entry.refresh_at) {
-        (true, true) => NearState::Fresh,
-        (false, _) if now >= entry.stale_until => NearState::Miss,
-        (false, true) => NearState::Stale,
-        (_, false) => NearState::Refresh,
+impl NearState {
+    /// Judges an entry by the state of the bus, deadlines and tags.
+    #[inline(always)]
+    pub(crate) fn of(entry: Option<&NearEntry<Meta>>, now: Tick, coherence: &Coherence) -> Self {
+        let Some(entry) = entry else { return Self::Miss };
+        if !coherence.serves(&entry.meta, now) || !entry.meta.holds() {
+            return Self::Miss;
+        }
+        match (now < entry.fresh_until, now < entry.refresh_at) {
+            (true, true) => Self::Fresh,
+            (false, _) if now >= entry.stale_until => Self::Miss,
+            (false, true) => Self::Stale,
+            (_, false) => Self::Refresh,
+        }
     }
 }
 
 /// The answer that a near entry gives.
 #[inline]
 pub(crate) fn answer(entry: &NearEntry<Meta>, now: Tick) -> Outcome<AnyValue> {
-    provenance(entry, now).map(|()| entry.value.clone())
+    provenance(entry.fresh_until, entry.meta.loaded_at, now).map(|()| entry.value.clone())
 }
 
-/// What a near entry says of its value. Without the value: a hit moves it out of the entry, which is cheaper than
-/// counting one more owner.
+/// What a near entry says of its value, without the value.
 #[inline]
-pub(crate) fn provenance(entry: &NearEntry<Meta>, now: Tick) -> Outcome<()> {
-    let age = now.since(entry.meta.loaded_at);
-    Outcome { value: (), source: Source::Near, age, stale: now >= entry.fresh_until }
+pub(crate) fn provenance(fresh_until: Tick, loaded_at: Tick, now: Tick) -> Outcome<()> {
+    Outcome { value: (), source: Source::Near, age: now.since(loaded_at), stale: now >= fresh_until }
 }
