@@ -15,7 +15,7 @@ const ZEROS: u64 = u64::from_ne_bytes([b'0'; WORD]);
 pub(super) struct Block {
     words: [u64; 2],
     length: usize,
-    /// The same bytes, some of them twice, and none that are not special in any key but these.
+    /// The same bytes, some of them twice, filled up with such as are special in no key.
     sample: [u64; 2],
 }
 
@@ -47,6 +47,15 @@ impl Block {
             _ => return None,
         };
         Some(Self { words, length, sample })
+    }
+
+    /// A whole block.
+    #[inline(always)]
+    pub(super) fn full(bytes: &[u8; BLOCK]) -> Self {
+        let both = u128::from_le_bytes(*bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "the halves")]
+        let words = [both as u64, (both >> 64) as u64];
+        Self { words, length: BLOCK, sample: words }
     }
 
     /// The decimal digits of a number, if they are at most eight.
@@ -126,6 +135,9 @@ mod tests {
             assert_eq!((block.len(), &block.bytes()[..length]), (length, &text[..length]));
             assert_eq!(block.bytes()[length..], [0; BLOCK][length..]);
             assert!(block.is_plain(true), "{length}");
+            if let Ok(bytes) = text[..length].try_into() {
+                assert_eq!(Block::full(bytes).words(), block.words());
+            }
             for place in 0..length {
                 let mut text = text;
                 text[place] = b'*';

@@ -96,12 +96,7 @@ impl KeyBuf {
     /// Appends canonical text as it is. For prefixes and templates, never for user input.
     #[inline]
     pub fn push_raw(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        let pushed = match Block::of(bytes) {
-            Some(block) => self.push_block(&block),
-            None => self.push_blocks(bytes),
-        };
-        if !pushed {
+        if !self.push_bytes(text.as_bytes()) {
             self.push_slowly(text);
         }
     }
@@ -115,12 +110,20 @@ impl KeyBuf {
     #[inline(never)]
     fn push_escaped(&mut self, text: &str, colon_too: bool) {
         let bytes = text.as_bytes();
-        let pushed = match Block::of(bytes) {
-            Some(block) => block.is_plain(colon_too) && self.push_block(&block),
-            None => is_plain(bytes, colon_too) && self.push_blocks(bytes),
+        let (plain, pushed) = match Block::of(bytes) {
+            Some(block) => {
+                let plain = block.is_plain(colon_too);
+                (plain, plain && self.push_block(&block))
+            }
+            None => {
+                let plain = is_plain(bytes, colon_too);
+                (plain, plain && self.push_blocks(bytes))
+            }
         };
-        if !pushed {
-            self.push_escaping(text, colon_too);
+        match (plain, pushed) {
+            (_, true) => {}
+            (true, false) => self.push_slowly(text),
+            (false, false) => self.push_escaping(text, colon_too),
         }
     }
 
@@ -129,6 +132,15 @@ impl KeyBuf {
         let pushed = Block::of_number(number).is_some_and(|digits| self.push_block(&digits));
         if !pushed {
             self.push_raw(itoa::Buffer::new().format(number));
+        }
+    }
+
+    /// Answers whether there was room, for what is short a whole block.
+    #[inline]
+    fn push_bytes(&mut self, bytes: &[u8]) -> bool {
+        match Block::of(bytes) {
+            Some(block) => self.push_block(&block),
+            None => self.push_blocks(bytes),
         }
     }
 
@@ -147,8 +159,10 @@ impl KeyBuf {
 
     /// The same for more than one.
     fn push_blocks(&mut self, bytes: &[u8]) -> bool {
+        let (blocks, rest) = bytes.as_chunks();
         self.text.remaining_capacity() >= bytes.len() + BLOCK
-            && bytes.chunks(BLOCK).all(|piece| Block::of(piece).is_some_and(|block| self.push_block(&block)))
+            && blocks.iter().all(|bytes| self.push_block(&Block::full(bytes)))
+            && Block::of(rest).is_some_and(|block| self.push_block(&block))
     }
 
     /// What may not fit.
@@ -175,18 +189,18 @@ impl KeyBuf {
 
     #[inline(never)]
     fn push_escaping(&mut self, text: &str, colon_too: bool) {
-        let mut utf8 = [0_u8; 4];
-        for character in text.chars() {
-            let encoded = character.encode_utf8(&mut utf8);
-            if needs_escape(character, colon_too) {
-                for byte in encoded.bytes() {
-                    let escape = [b'%', hex_digit(byte >> 4), hex_digit(byte & 15)];
-                    self.push_raw(std::str::from_utf8(&escape).expect("three ASCII bytes"));
-                }
-            } else {
-                self.push_raw(encoded);
+        let mut rest = text;
+        while let Some(place) = rest.find(|character| needs_escape(character, colon_too)) {
+            let (plain, special) = rest.split_at(place);
+            self.push_raw(plain);
+            let end = special.ceil_char_boundary(1);
+            for byte in special[..end].bytes() {
+                let escape = [b'%', hex_digit(byte >> 4), hex_digit(byte & 15)];
+                self.push_raw(std::str::from_utf8(&escape).expect("three ASCII bytes"));
             }
+            rest = &special[end..];
         }
+        self.push_raw(rest);
     }
 
     /// Closes an over-long key with its digest. Called once, after the last part; later calls change nothing.
@@ -230,6 +244,7 @@ impl KeyBuf {
     #[inline]
     #[must_use]
     pub fn key_hash(&self) -> KeyHash {
+        debug_assert!(self.overflow.is_none(), "a key is finished before it is looked up");
         self.hashing.finish(self.text.len())
     }
 
@@ -249,7 +264,9 @@ impl KeyBuf {
 /// A finished key text is taken as it is: what `key!` makes.
 impl ToKey for KeyBuf {
     fn write_key(&self, out: &mut KeyBuf) {
-        out.push_raw(self.as_str());
+        if !out.push_bytes(&self.text) {
+            out.push_slowly(self.as_str());
+        }
     }
 }
 
@@ -271,9 +288,9 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
     (1..=2).find(|back| end >= *back && text.as_bytes()[end - back] == b'%').map_or(end, |back| end - back)
 }
 
-/// Of more than one block.
+/// Of any length. To the end in any case, as with a block.
 fn is_plain(bytes: &[u8], colon_too: bool) -> bool {
-    bytes.chunks(BLOCK).all(|piece| Block::of(piece).is_some_and(|block| block.is_plain(colon_too)))
+    bytes.iter().fold(true, |plain, byte| plain & !is_special(*byte, colon_too))
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {

@@ -15,7 +15,7 @@ use super::block::{BLOCK, Block};
 const WORD: usize = size_of::<u64>();
 
 /// The hash of a canonical key. It depends on the text only, not on the pieces it was rendered in. It differs from process to
-/// process, so that keys which fall together cannot be chosen beforehand, and is to be kept nowhere.
+/// process, so that keys which fall together cannot be chosen beforehand, and means nothing outside of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash(u64);
 

@@ -181,6 +181,26 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_the_end_of_the_buffer_counts_even_where_it_would_fit_again() {
+        for room in 1..4 {
+            let keys = ["a", "b"].map(|last| {
+                let mut key = KeyBuf::new();
+                key.push_raw(&"x".repeat(MAX_KEY_BYTES - room));
+                key.path("\u{10000}").path(last);
+                key.to_key()
+            });
+            assert_ne!(keys[0], keys[1], "{room}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_may_follow_another() {
+        let mut key = KeyBuf::with_prefix("a:");
+        key.start(&KeyPrefix::new("b:"));
+        assert_eq!((key.as_str(), key.key_hash()), ("a:b:", KeyHash::of("a:b:")));
+    }
+
+    #[test]
     fn absent_and_present_parts_differ_at_every_depth() {
         let none: Option<Option<&str>> = None;
         assert_eq!(text(&(none, 1)), "%n:1");

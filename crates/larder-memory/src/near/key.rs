@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{KeyBuf, KeyHash};
+use larder_core::{Key, KeyBuf, KeyHash};
 use quick_cache::Equivalent;
 
 /// The longest text that is kept in the slot, in bytes. Types of the field for short texts end at 24, and with a namespace and
@@ -67,6 +67,18 @@ pub struct Sought<'a> {
 impl<'a> From<&'a str> for Sought<'a> {
     fn from(text: &'a str) -> Self {
         Self { bytes: text.as_bytes(), hash: KeyHash::of(text) }
+    }
+}
+
+impl<'a> From<&'a String> for Sought<'a> {
+    fn from(text: &'a String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl<'a> From<&'a Key> for Sought<'a> {
+    fn from(key: &'a Key) -> Self {
+        key.as_str().into()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{ErrorKind, Tick};
+use larder_core::{ErrorKind, KeyBuf, Tick};
 use larder_memory::{Admission, AnyValue, Beside, Displaced, ENTRY_OVERHEAD, NearConfig, NearEntry, NearTier};
 
 fn tier(bytes: u64) -> NearTier<()> {
@@ -343,7 +343,9 @@ fn keys_of_all_lengths_are_told_apart_and_handed_back_as_they_were() {
         tier.insert(text.as_str().into(), dying(index as u64, 100), 1);
     }
     for (index, text) in texts.iter().enumerate() {
-        assert_eq!(tier.get(text.as_str()).as_ref().map(number), Some(index as u64), "{text:?}");
+        assert_eq!(tier.get(text).as_ref().map(number), Some(index as u64), "{text:?}");
+        let rendered = KeyBuf::with_prefix(text);
+        assert_eq!(tier.get(&rendered).as_ref().map(number), Some(index as u64), "{text:?}");
         assert_eq!(tier.weight_of(text), Some(1 + text.len() as u64 + ENTRY_OVERHEAD));
         assert!(tier.amend(text.as_str().into(), |entry| entry.refresh_at = Tick::ZERO, &mut Displaced::default()));
         assert_eq!(tier.whole(text).map(|entry| entry.refresh_at), Some(Tick::ZERO));
@@ -355,7 +357,7 @@ fn keys_of_all_lengths_are_told_apart_and_handed_back_as_they_were() {
     assert_eq!(visited, texts);
     assert_eq!(tier.retain(|key, _| texts.iter().any(|text| text == key)), 0);
     assert_eq!(tier.remove(&texts[3]).as_ref().map(number), Some(3));
-    assert!(tier.get(texts[3].as_str()).is_none());
+    assert!(tier.get(&texts[3]).is_none());
     assert_eq!(tier.sweep(Tick::from_nanos(100), 10_000), texts.len() as u64 - 1);
     assert!(tier.is_empty());
 }
@@ -368,6 +370,6 @@ fn keys_are_found_again_however_often_the_tier_grew() {
         tier.insert(text(number).into(), entry(number), 1);
     }
     for key in 0..20_000 {
-        assert_eq!(tier.get(text(key).as_str()).as_ref().map(number), Some(key));
+        assert_eq!(tier.get(&text(key)).as_ref().map(number), Some(key));
     }
 }

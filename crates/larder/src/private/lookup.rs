@@ -123,7 +123,6 @@ pub(crate) fn typed<V: Send + Sync + 'static>(value: AnyValue) -> Typed<V> {
     }
 }
 
-#[cold]
 #[inline(never)]
 fn untyped<V>(other: AnyValue) -> Typed<V> {
     if other.is::<Absent>() {
