@@ -288,9 +288,11 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
     (1..=2).find(|back| end >= *back && text.as_bytes()[end - back] == b'%').map_or(end, |back| end - back)
 }
 
-/// Of any length. To the end in any case, as with a block.
+/// Of more than one block: the last one may overlap the one before it.
+#[inline(always)]
 fn is_plain(bytes: &[u8], colon_too: bool) -> bool {
-    bytes.iter().fold(true, |plain, byte| plain & !is_special(*byte, colon_too))
+    let blocks = bytes.as_chunks().0.iter().chain(bytes.last_chunk());
+    blocks.fold(true, |plain, block| plain & Block::full(block).is_plain(colon_too))
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {
