@@ -6,7 +6,8 @@
 /// How long a block is, in bytes.
 pub(super) const BLOCK: usize = 16;
 
-const WORD: usize = size_of::<u64>();
+/// Half a block.
+pub(super) const WORD: usize = size_of::<u64>();
 
 /// What stands for itself in any key.
 const ZEROS: u64 = u64::from_ne_bytes([b'0'; WORD]);

@@ -52,7 +52,7 @@ impl NearKey {
 
 impl Hash for NearKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(KeyHash::of(self.as_bytes()).bits());
+        KeyHash::of(self.as_bytes()).hash(state);
     }
 }
 
@@ -92,7 +92,7 @@ impl<'a> From<&'a KeyBuf> for Sought<'a> {
 impl Hash for Sought<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash.bits());
+        self.hash.hash(state);
     }
 }
 
