@@ -97,8 +97,21 @@ impl Block {
     /// Whether each byte stands for itself. All of them in any case: with nothing to decide in between, they are looked at at once.
     #[inline(always)]
     pub(super) fn is_plain(&self, colon_too: bool) -> bool {
-        bytes(self.sample).iter().fold(true, |plain, byte| plain & !is_special(*byte, colon_too))
+        let [low, high] = self.sample;
+        are_words_plain(low, high, colon_too)
     }
+}
+
+/// Whether each byte of a block stands for itself.
+#[inline(always)]
+pub(super) fn are_plain(block: &[u8; BLOCK], colon_too: bool) -> bool {
+    block.iter().fold(true, |plain, byte| plain & !is_special(*byte, colon_too))
+}
+
+/// By itself, and the block in registers: with `colon_too` known, or an array to be read, the compiler makes a worse thing of it.
+#[inline(never)]
+fn are_words_plain(low: u64, high: u64, colon_too: bool) -> bool {
+    are_plain(&bytes([low, high]), colon_too)
 }
 
 #[inline(always)]

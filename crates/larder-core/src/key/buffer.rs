@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     Key, KeyHash, KeyPart, KeyPrefix, ToKey,
-    block::{BLOCK, Block, is_special},
+    block::{BLOCK, Block, are_plain, is_special},
     hash::Hashing,
 };
 
@@ -106,33 +106,39 @@ impl KeyBuf {
         self.push_escaped(text, true);
     }
 
-    /// By itself: with `colon_too` known the compiler makes a worse thing of it.
-    #[inline(never)]
+    /// In place, as most parts are short and have nothing to escape.
+    #[inline(always)]
     fn push_escaped(&mut self, text: &str, colon_too: bool) {
-        let bytes = text.as_bytes();
-        let (plain, pushed) = match Block::of(bytes) {
-            Some(block) => {
-                let plain = block.is_plain(colon_too);
-                (plain, plain && self.push_block(&block))
-            }
-            None => {
-                let plain = is_plain(bytes, colon_too);
-                (plain, plain && self.push_blocks(bytes))
-            }
-        };
-        match (plain, pushed) {
-            (_, true) => {}
-            (true, false) => self.push_slowly(text),
-            (false, false) => self.push_escaping(text, colon_too),
+        match Block::of(text.as_bytes()) {
+            None => self.push_long(text, colon_too),
+            Some(block) if !block.is_plain(colon_too) => self.push_escaping(text, colon_too),
+            Some(block) if self.push_block(&block) => {}
+            Some(_) => self.push_slowly(text),
         }
     }
 
-    #[inline]
+    /// The same for what is longer than a block.
+    #[inline(never)]
+    fn push_long(&mut self, text: &str, colon_too: bool) {
+        let bytes = text.as_bytes();
+        if !is_plain(bytes, colon_too) {
+            self.push_escaping(text, colon_too);
+        } else if !self.push_blocks(bytes) {
+            self.push_slowly(text);
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn push_number(&mut self, number: u64) {
         let pushed = Block::of_number(number).is_some_and(|digits| self.push_block(&digits));
         if !pushed {
-            self.push_raw(itoa::Buffer::new().format(number));
+            self.push_any_number(number);
         }
+    }
+
+    #[inline(never)]
+    fn push_any_number(&mut self, number: u64) {
+        self.push_raw(itoa::Buffer::new().format(number));
     }
 
     /// Answers whether there was room, for what is short a whole block.
@@ -292,7 +298,7 @@ fn cut_before_escape(text: &str, end: usize) -> usize {
 #[inline(always)]
 fn is_plain(bytes: &[u8], colon_too: bool) -> bool {
     let blocks = bytes.as_chunks().0.iter().chain(bytes.last_chunk());
-    blocks.fold(true, |plain, block| plain & Block::full(block).is_plain(colon_too))
+    blocks.fold(true, |plain, block| plain & are_plain(block, colon_too))
 }
 
 pub(crate) fn needs_escape(character: char, colon_too: bool) -> bool {
