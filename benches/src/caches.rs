@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use larder::{Cache, Region, cached};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_pcg::Pcg64;
 
 use crate::workload::{Document, KEYS, ready};
 
@@ -32,11 +34,12 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Makes and fills them. The cached function gets the process's default cache.
+    /// Makes and fills them, in an order that a seed decides: it decides what lies beside what in memory. The cached function
+    /// gets the process's default cache, of which its earlier values are removed.
     ///
     /// # Errors
     /// If a value that was just written is not there.
-    pub fn fill() -> Result<Self> {
+    pub fn fill(seed: u64) -> Result<Self> {
         let caches = Self {
             by_path: Cache::in_memory(),
             by_number: Cache::in_memory().region("documents").ttl(TTL).build()?,
@@ -47,9 +50,15 @@ impl Caches {
             moka: moka::sync::Cache::new(2 * u64::from(KEYS)),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        for id in 0..KEYS {
-            runtime.block_on(caches.put(id));
-        }
+        let mut order: Vec<u32> = (0..KEYS).collect();
+        order.shuffle(&mut Pcg64::seed_from_u64(seed));
+        runtime.block_on(async {
+            document::cache_clear().await?;
+            for id in order {
+                caches.put(id).await;
+            }
+            anyhow::Ok(())
+        })?;
         caches.check()?;
         Ok(caches)
     }

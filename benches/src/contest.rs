@@ -32,6 +32,11 @@ impl Series {
         Self { name: name.into(), figures }
     }
 
+    /// Adds the figures of more rounds.
+    pub(crate) fn append(&mut self, more: Self) {
+        self.figures.extend(more.figures);
+    }
+
     pub(crate) fn median(&self) -> f64 {
         median(&self.figures)
     }

@@ -7,6 +7,10 @@ use std::time::Duration;
 pub(crate) struct Effort {
     /// Rounds of what runs in this process.
     pub(crate) rounds: usize,
+    /// How often the near tier and what it is compared with are filled anew.
+    pub(crate) near_fills: u64,
+    /// Rounds on each of these fills.
+    pub(crate) near_rounds: usize,
     /// Hits a round, on each thread.
     pub(crate) near_reads: usize,
     /// Rounds of what talks to a server.
@@ -29,7 +33,9 @@ pub(crate) struct Effort {
 impl Effort {
     pub(crate) const QUICK: Self = Self {
         rounds: 11,
-        near_reads: 200_000,
+        near_fills: 5,
+        near_rounds: 5,
+        near_reads: 100_000,
         remote_rounds: 7,
         remote_time: Duration::from_millis(60),
         batches: 10,
@@ -42,7 +48,9 @@ impl Effort {
 
     pub(crate) const FULL: Self = Self {
         rounds: 31,
-        near_reads: 1_000_000,
+        near_fills: 11,
+        near_rounds: 9,
+        near_reads: 300_000,
         remote_rounds: 15,
         remote_time: Duration::from_millis(250),
         batches: 40,

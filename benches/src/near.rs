@@ -20,14 +20,20 @@ const BY_ATTRIBUTE: Budget = Budget::RatioAtMost(1.7);
 /// The same for moka.
 const BESIDE_MOKA: Budget = Budget::RatioAtMost(0.5);
 
+const THREADS: [usize; 2] = [1, 2];
+
 pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
-    let caches = Caches::fill()?;
     let reads = Reads::draw();
-    let mut rows = allocations(&caches);
-    for threads in [1, 2] {
-        eprintln!("near hits, {threads} thread(s)");
-        rows.extend(hits(&caches, &reads, threads, effort)?);
+    let mut rows = allocations(&Caches::fill(0)?);
+    let mut all = THREADS.map(|_| Hits::default());
+    for fill in 1..=effort.near_fills {
+        eprintln!("near hits, fill {fill} of {}", effort.near_fills);
+        let caches = Caches::fill(fill)?;
+        for (threads, hits) in THREADS.into_iter().zip(&mut all) {
+            hits.measure(&caches, &Near { reads: &reads, threads, count: effort.near_reads }, effort.near_rounds)?;
+        }
     }
+    rows.extend(THREADS.into_iter().zip(&all).flat_map(|(threads, hits)| hits.rows(threads)));
     Ok(rows)
 }
 
@@ -37,35 +43,60 @@ fn rivals<'a>(_caches: &'a Caches, _near: &Near<'a>) -> Result<Vec<(usize, Conte
     Ok(Vec::new())
 }
 
-fn hits(caches: &Caches, reads: &Reads, threads: usize, effort: Effort) -> Result<Vec<Row>> {
-    let near = Near { reads, threads, count: effort.near_reads };
-    let mut contestants = vec![
-        near.contestant("quick_cache", |id| drop(black_box(caches.quick(id)))),
-        near.contestant("moka::sync", |id| drop(black_box(caches.moka(id)))),
-        near.contestant("quick_cache and format!", |id| drop(black_box(caches.quick_formatted(id)))),
-        near.contestant("by number", |id| drop(black_box(caches.by_number(id)))),
-        near.contestant("by pair", |id| drop(black_box(caches.by_pair(id)))),
-        near.contestant("by path", |id| drop(black_box(caches.by_path(id)))),
-        near.contestant("#[cached]", |id| drop(black_box(caches.cached_function(id)))),
-    ];
-    let own = contestants.len();
-    let (counterparts, rivals): (Vec<usize>, Vec<_>) = rivals(caches, &near)?.into_iter().unzip();
-    contestants.extend(rivals);
-    let mut series = compete(effort.rounds, contestants)?;
-    let others = series.split_off(own);
-    let [quick, moka, formatted, ours @ ..] = series.as_slice() else { unreachable!("three baselines come first") };
-    let named = ["Region<u64, _>::get", "Region<(_, u64), _>::get", "Cache::get(&str)", "#[cached] async fn"];
-    // What the first of ours does, without Larder.
-    let mut rows = vec![near.row(named[0], &ours[0], formatted, Budget::None)];
-    for (what, series) in named.into_iter().zip(ours) {
-        let budget = if what.starts_with("#[cached]") { BY_ATTRIBUTE } else { BY_KEY };
-        rows.push(near.row(what, series, quick, budget));
-        rows.push(near.row(what, series, moka, BESIDE_MOKA));
+/// What so many threads found, on all fills: where things lie in memory changes a hit by a tenth and more, and differs from
+/// fill to fill.
+#[derive(Default)]
+struct Hits {
+    series: Vec<Series>,
+    /// For each of the last series, the place of Larder's counterpart.
+    counterparts: Vec<usize>,
+}
+
+impl Hits {
+    fn measure(&mut self, caches: &Caches, near: &Near<'_>, rounds: usize) -> Result<()> {
+        let mut contestants = vec![
+            near.contestant("quick_cache", |id| drop(black_box(caches.quick(id)))),
+            near.contestant("moka::sync", |id| drop(black_box(caches.moka(id)))),
+            near.contestant("quick_cache and format!", |id| drop(black_box(caches.quick_formatted(id)))),
+            near.contestant("by number", |id| drop(black_box(caches.by_number(id)))),
+            near.contestant("by pair", |id| drop(black_box(caches.by_pair(id)))),
+            near.contestant("by path", |id| drop(black_box(caches.by_path(id)))),
+            near.contestant("#[cached]", |id| drop(black_box(caches.cached_function(id)))),
+        ];
+        let (counterparts, rivals): (Vec<usize>, Vec<_>) = rivals(caches, near)?.into_iter().unzip();
+        contestants.extend(rivals);
+        self.counterparts = counterparts;
+        let series = compete(rounds, contestants)?;
+        if self.series.is_empty() {
+            self.series = series;
+        } else {
+            self.series.iter_mut().zip(series).for_each(|(all, more)| all.append(more));
+        }
+        Ok(())
     }
-    for (counterpart, other) in counterparts.into_iter().zip(&others) {
-        rows.push(near.row(named[counterpart], &ours[counterpart], other, Budget::None));
+
+    fn rows(&self, threads: usize) -> Vec<Row> {
+        let (own, others) = self.series.split_at(self.series.len() - self.counterparts.len());
+        let [quick, moka, formatted, ours @ ..] = own else { unreachable!("three baselines come first") };
+        let named = ["Region<u64, _>::get", "Region<(_, u64), _>::get", "Cache::get(&str)", "#[cached] async fn"];
+        // What the first of ours does, without Larder.
+        let mut rows = vec![row(threads, named[0], &ours[0], formatted, Budget::None)];
+        for (what, series) in named.into_iter().zip(ours) {
+            let budget = if what.starts_with("#[cached]") { BY_ATTRIBUTE } else { BY_KEY };
+            rows.push(row(threads, what, series, quick, budget));
+            rows.push(row(threads, what, series, moka, BESIDE_MOKA));
+        }
+        for (counterpart, other) in self.counterparts.iter().zip(others) {
+            rows.push(row(threads, named[*counterpart], &ours[*counterpart], other, Budget::None));
+        }
+        rows
     }
-    Ok(rows)
+}
+
+fn row(threads: usize, what: &str, larder: &Series, baseline: &Series, budget: Budget) -> Row {
+    let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+    let name = format!("near hit, {what}, {threads}, beside {}", baseline.name);
+    Row::compare(name, "ns/hit", larder, baseline, budget)
 }
 
 /// How near hits are measured.
@@ -80,12 +111,6 @@ impl<'a> Near<'a> {
     pub(crate) fn contestant(&self, name: &str, hit: impl Fn(u32) + Sync + 'a) -> Contestant<'a> {
         let Self { reads, threads, count } = *self;
         Contestant::new(name, move || Ok(nanos_a_hit(reads, threads, count, &hit)))
-    }
-
-    fn row(&self, what: &str, larder: &Series, baseline: &Series, budget: Budget) -> Row {
-        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
-        let name = format!("near hit, {what}, {threads}, beside {}", baseline.name);
-        Row::compare(name, "ns/hit", larder, baseline, budget)
     }
 }
 
