@@ -3,10 +3,10 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use larder_benches::{Caches, workload::Reads};
+use larder_benches::{Caches, Keys, workload::Reads};
 
 fn near_hits(criterion: &mut Criterion) {
-    let caches = Caches::fill(0).expect("what was written is there");
+    let caches = Caches::fill(&Keys::render(), 0).expect("what was written is there");
     let draw = Reads::draw();
     let mut reads = draw.from(0);
     let mut next = move || reads.next().expect("reads do not end");

@@ -20,15 +20,30 @@ async fn document(id: u64) -> Arc<Document> {
     Arc::new(Document::of_bytes(id, VALUE_BYTES))
 }
 
+/// Keys as an application holds them, and as the near tier does. The maps own copies of their own. Made once, so that those of
+/// all fills lie side by side alike.
+#[derive(Debug)]
+pub struct Keys {
+    paths: Vec<String>,
+    canonical: Vec<String>,
+}
+
+impl Keys {
+    /// All of them.
+    #[must_use]
+    pub fn render() -> Arc<Self> {
+        let paths = (0..KEYS).map(|id| format!("document:{id}")).collect();
+        Arc::new(Self { paths, canonical: (0..KEYS).map(|id| format!("larder:documents:{id}")).collect() })
+    }
+}
+
 /// The caches, each by itself and with [`KEYS`] documents of 1 KiB; every read of them is a hit.
 #[derive(Debug)]
 pub struct Caches {
     by_path: Cache,
     by_number: Region<u64, Document>,
     by_pair: Region<(&'static str, u64), Document>,
-    /// Keys as an application holds them, and as the near tier does. The maps own copies of their own.
-    paths: Vec<String>,
-    canonical: Vec<String>,
+    keys: Arc<Keys>,
     quick: quick_cache::sync::Cache<Arc<str>, Arc<Document>>,
     moka: moka::sync::Cache<Arc<str>, Arc<Document>>,
 }
@@ -39,13 +54,12 @@ impl Caches {
     ///
     /// # Errors
     /// If a value that was just written is not there.
-    pub fn fill(seed: u64) -> Result<Self> {
+    pub fn fill(keys: &Arc<Keys>, seed: u64) -> Result<Self> {
         let caches = Self {
             by_path: Cache::in_memory(),
             by_number: Cache::in_memory().region("documents").ttl(TTL).build()?,
             by_pair: Cache::in_memory().region("pairs").ttl(TTL).build()?,
-            paths: (0..KEYS).map(|id| format!("document:{id}")).collect(),
-            canonical: (0..KEYS).map(|id| format!("larder:documents:{id}")).collect(),
+            keys: Arc::clone(keys),
             quick: quick_cache::sync::Cache::new(2 * KEYS as usize),
             moka: moka::sync::Cache::new(2 * u64::from(KEYS)),
         };
@@ -67,11 +81,11 @@ impl Caches {
         let (index, id) = (id as usize, u64::from(id));
         // Each cache its own values, so that none finds them warm in the processor's cache on behalf of another.
         let value = || Document::of_bytes(id, VALUE_BYTES);
-        self.quick.insert(self.canonical[index].as_str().into(), Arc::new(value()));
-        self.moka.insert(self.canonical[index].as_str().into(), Arc::new(value()));
+        self.quick.insert(self.keys.canonical[index].as_str().into(), Arc::new(value()));
+        self.moka.insert(self.keys.canonical[index].as_str().into(), Arc::new(value()));
         self.by_number.set(&id, value()).await;
         self.by_pair.set(&("documents", id), value()).await;
-        self.by_path.set(self.paths[index].as_str(), value()).ttl(TTL).await;
+        self.by_path.set(self.keys.paths[index].as_str(), value()).ttl(TTL).await;
         document(id).await;
     }
 
@@ -88,14 +102,14 @@ impl Caches {
     /// A key as the near tier holds it.
     #[cfg(feature = "rivals")]
     pub(crate) fn canonical(&self, id: u32) -> &str {
-        &self.canonical[id as usize]
+        &self.keys.canonical[id as usize]
     }
 
     /// A look into `quick_cache` with a key that was rendered beforehand.
     #[inline]
     #[must_use]
     pub fn quick(&self, id: u32) -> Option<Arc<Document>> {
-        self.quick.get(self.canonical[id as usize].as_str())
+        self.quick.get(self.keys.canonical[id as usize].as_str())
     }
 
     /// A look into `quick_cache` by an application that has a number and has to render its key.
@@ -109,7 +123,7 @@ impl Caches {
     #[inline]
     #[must_use]
     pub fn moka(&self, id: u32) -> Option<Arc<Document>> {
-        self.moka.get(self.canonical[id as usize].as_str())
+        self.moka.get(self.keys.canonical[id as usize].as_str())
     }
 
     /// A near hit in a region whose keys are numbers.
@@ -130,7 +144,7 @@ impl Caches {
     #[inline]
     #[must_use]
     pub fn by_path(&self, id: u32) -> Option<Arc<Document>> {
-        ready(self.by_path.get(self.paths[id as usize].as_str()).into_future())
+        ready(self.by_path.get(self.keys.paths[id as usize].as_str()).into_future())
     }
 
     /// A near hit of a cached function.

@@ -131,7 +131,7 @@ fn tagged(runtime: &Runtime, cache: &Cache, reads: &Reads, what: &str, effort: E
     })?;
     let contestant = |name: &str, paths: &'_ [String]| {
         let paths = paths.to_vec();
-        Contestant::new(name, move || near_hits(runtime, cache, &paths, reads, effort.near_reads))
+        Contestant::new(name, move || near_hits(runtime, cache, &paths, reads, effort.tagged_reads))
     };
     let series =
         compete(effort.rounds, vec![contestant("without tags", &plain), contestant("with three tags", &three)])?;

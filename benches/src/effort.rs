@@ -13,6 +13,8 @@ pub(crate) struct Effort {
     pub(crate) near_rounds: usize,
     /// Hits a round, on each thread.
     pub(crate) near_reads: usize,
+    /// Hits a round of entries with tags and without.
+    pub(crate) tagged_reads: usize,
     /// Rounds of what talks to a server.
     pub(crate) remote_rounds: usize,
     /// How long each of those asks the server.
@@ -36,6 +38,7 @@ impl Effort {
         near_fills: 5,
         near_rounds: 5,
         near_reads: 100_000,
+        tagged_reads: 200_000,
         remote_rounds: 7,
         remote_time: Duration::from_millis(60),
         batches: 10,
@@ -51,6 +54,7 @@ impl Effort {
         near_fills: 11,
         near_rounds: 9,
         near_reads: 300_000,
+        tagged_reads: 1_000_000,
         remote_rounds: 15,
         remote_time: Duration::from_millis(250),
         batches: 40,

@@ -31,5 +31,5 @@ mod suite;
 mod sweeper;
 pub mod workload;
 
-pub use caches::Caches;
+pub use caches::{Caches, Keys};
 pub use suite::{Options, run};

@@ -7,7 +7,7 @@ use anyhow::Result;
 #[cfg(feature = "rivals")]
 use crate::rivals::contestants as rivals;
 use crate::{
-    caches::Caches,
+    caches::{Caches, Keys},
     contest::{Contestant, Series, compete},
     effort::Effort,
     row::{Budget, Row},
@@ -24,11 +24,12 @@ const THREADS: [usize; 2] = [1, 2];
 
 pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
     let reads = Reads::draw();
-    let mut rows = allocations(&Caches::fill(0)?);
+    let keys = Keys::render();
+    let mut rows = allocations(&Caches::fill(&keys, 0)?);
     let mut all = THREADS.map(|_| Hits::default());
     for fill in 1..=effort.near_fills {
         eprintln!("near hits, fill {fill} of {}", effort.near_fills);
-        let caches = Caches::fill(fill)?;
+        let caches = Caches::fill(&keys, fill)?;
         for (threads, hits) in THREADS.into_iter().zip(&mut all) {
             hits.measure(&caches, &Near { reads: &reads, threads, count: effort.near_reads }, effort.near_rounds)?;
         }
