@@ -44,8 +44,7 @@ fn rivals<'a>(_caches: &'a Caches, _near: &Near<'a>) -> Result<Vec<(usize, Conte
     Ok(Vec::new())
 }
 
-/// What so many threads found, on all fills: where things lie in memory changes a hit by a tenth and more, and differs from
-/// fill to fill.
+/// What so many threads found, on all fills: where things lie in memory changes a hit, and differs from fill to fill.
 #[derive(Default)]
 struct Hits {
     series: Vec<Series>,

@@ -11,15 +11,16 @@ const REASONS: [(&str, &str); 9] = [
          check, and for the rest it looks at the clock, the deadlines and the type, and counts. Where all lies in the processor's first \
          cache, that is 17, 20 and 27 ns. Where slots and values have to be waited for it is more, for a `&str` up to three times as \
          much, presumably as a processor that looks ahead so many instructions sees less of the next hits, the next text among \
-         them; a slot of 128 bytes in place of 48 and a key elsewhere costs 0 to 8 ns of it. With `#[cached]` the future of the function comes on top. An \
-         application that renders its key before it asks the bare map pays for more than all of that: see the row beside `format!`",
+         them; a slot of 128 bytes in place of 48 and a key elsewhere costs 0 to 8 ns of it. With `#[cached]` the future of the \
+         function comes on top. An application that renders its key before it asks the bare map pays for more than all of that: \
+         see the row beside `format!`",
     ),
     (
         "remote hit",
         "client and server share the machine's cores, so processor time is throughput. Callers that read at about the same time \
          share one call, so that what is spent for each call (the breaker, the timer, the way through the backend) hardly counts; \
          what is left for each caller is, by profile, its wake-up, the allocator (future, key, flight, answer, entry), the fence, \
-         header, checksum and the check of the payload's structure. A bb8 pool of 50 reaches 0.4 to 0.5 of the bare \
+         header, checksum and the check of the payload's structure. A bb8 pool of 50 reaches 0.35 to 0.5 of the bare \
          connection here, so that three times the pool is more than the bare connection itself does",
     ),
     (

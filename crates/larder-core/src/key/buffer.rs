@@ -136,6 +136,7 @@ impl KeyBuf {
         }
     }
 
+    /// What is longer than eight digits, or may not fit.
     #[inline(never)]
     fn push_any_number(&mut self, number: u64) {
         self.push_raw(itoa::Buffer::new().format(number));
