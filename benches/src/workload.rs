@@ -71,13 +71,13 @@ impl Reads {
 ///
 /// # Panics
 /// If it has to wait.
-#[inline]
+#[inline(always)]
 pub fn ready<F: Future>(future: F) -> F::Output {
     polled(future).expect("a near hit does not wait")
 }
 
-/// The output of a future, `None` if it would have to wait; then it is dropped.
-#[inline]
+/// The output of a future, `None` if it would have to wait; then it is dropped. In place, as an `.await` would be.
+#[inline(always)]
 pub(crate) fn polled<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),

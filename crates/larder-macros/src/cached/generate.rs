@@ -140,7 +140,7 @@ impl<'a> Generator<'a> {
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
-            #[allow(dead_code, non_snake_case, unreachable_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
+            #[allow(dead_code, non_snake_case, unreachable_code, unused_assignments, unused_mut, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #sig {
                 #body
             }
@@ -175,18 +175,11 @@ impl<'a> Generator<'a> {
             self.options.hard_timeout.as_ref().map(
                 |(name, _)| quote::quote_spanned!(name.span()=> #private::specialise::takes_load_faults::<#error>();),
             );
-        quote! {
-            #check
+        let look = quote!(#private::lookup::<#value>(#site(), __larder_cache, #optional, |__larder_key| { #render }));
+        let slow = quote! {
             #rounds
             loop {
-                let __larder_cache = #cache;
-                let __larder_answer = match #private::lookup::<#value>(
-                    #site(),
-                    __larder_cache,
-                    #optional,
-                    |__larder_key| { #render },
-                ) {
-                    // Straight out: the usual case.
+                let __larder_answer = match __larder_lookup {
                     #private::Lookup::Found(__larder_outcome) => return #success,
                     #private::Lookup::Refresh(__larder_outcome, __larder_miss) => { #refresh }
                     #private::Lookup::Failed(__larder_any) => match __larder_any.downcast::<#slot>() {
@@ -203,7 +196,24 @@ impl<'a> Generator<'a> {
                         #failure
                     },
                 }
+                __larder_lookup = #look;
             }
+        };
+        // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands.
+        let slow = if self.signature.is_async {
+            let output = self.outcome_output();
+            quote!(#private::boxed::<#output, _>(async { #slow }).await)
+        } else {
+            slow
+        };
+        quote! {
+            #check
+            let __larder_cache = #cache;
+            let mut __larder_lookup = #look;
+            if let #private::Lookup::Found(__larder_outcome) = __larder_lookup {
+                return #success;
+            }
+            #slow
         }
     }
 

@@ -186,7 +186,6 @@ impl Generator<'_> {
                             #run_uncached
                         }
                         #private::forget_failure(#site(), __larder_cache, |__larder_key| { #render });
-                        continue;
                     }
                 }
             }

@@ -153,3 +153,18 @@ async fn the_companion_clears_what_the_function_stored(cache: Cache) {
     assert!(cache.get::<_, HashMap<u8, u8>>("other").await.is_some());
     assert!(doubled::cache_key(100).as_str().ends_with(":100"));
 }
+
+/// What its body holds while it waits has no place in the call.
+#[cached]
+async fn spacious(seed: u8) -> Result<usize, Infallible> {
+    let room = [seed; 4096];
+    tokio::task::yield_now().await;
+    Ok(room.len())
+}
+
+#[larder::test]
+async fn a_call_is_a_future_of_a_few_words_whatever_its_body_holds() {
+    let call = spacious(1);
+    assert!(size_of_val(&call) <= 12 * size_of::<usize>(), "{} bytes", size_of_val(&call));
+    assert_eq!(call.await.unwrap(), 4096);
+}

@@ -60,8 +60,8 @@ impl Hash for NearKey {
 /// which need not be known to be a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Sought<'a> {
-    bytes: &'a [u8],
-    hash: KeyHash,
+    pub(super) bytes: &'a [u8],
+    pub(super) hash: KeyHash,
 }
 
 impl<'a> From<&'a str> for Sought<'a> {

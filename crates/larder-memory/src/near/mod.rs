@@ -32,7 +32,7 @@ pub use config::NearConfig;
 pub use entry::{AnyValue, Beside, NearEntry};
 pub use key::Sought;
 use key::{NearKey, TakeHash};
-use larder_core::{Error, Result, Tick};
+use larder_core::{Error, KeyHash, Result, Tick};
 use parking_lot::Mutex;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
@@ -189,7 +189,15 @@ impl<M: Beside> NearTier<M> {
     #[inline]
     #[must_use]
     pub fn get<'a>(&self, key: impl Into<Sought<'a>>) -> Option<NearEntry<M>> {
-        self.store.get(&key.into())
+        let Sought { bytes, hash } = key.into();
+        self.look(bytes, hash)
+    }
+
+    /// A call of its own, so that the library's code is in it and finds the hash in a register: in memory, where it was written a
+    /// moment ago, a look-up would wait for it.
+    #[inline(never)]
+    fn look(&self, bytes: &[u8], hash: KeyHash) -> Option<NearEntry<M>> {
+        self.store.get(&Sought { bytes, hash })
     }
 
     /// The entry with all that is kept beside it, without counting as a use. Others wait meanwhile: not for hits.

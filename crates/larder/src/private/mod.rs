@@ -5,7 +5,7 @@ mod lookup;
 mod miss;
 mod site;
 
-use std::{panic, sync::Arc, time::Duration};
+use std::{future::Future, panic, pin::Pin, sync::Arc, time::Duration};
 
 pub use larder_core::{Key, KeyBuf, KeyPart, Pattern, Tag, ToKey};
 pub use larder_strategy::{Strategy, presets};
@@ -28,6 +28,11 @@ pub use crate::{
     outcome::Outcome,
     specialise,
 };
+
+/// What a call does beyond a near hit, in a place of its own: the size of the call's future is none of its business.
+pub fn boxed<T, F: Future<Output = T>>(slow: F) -> Pin<Box<F>> {
+    Box::pin(slow)
+}
 
 /// What a load gives a caller.
 pub type Answer<V, E> = Result<Outcome<Option<Arc<V>>>, LoadError<E>>;
