@@ -4,6 +4,8 @@
 //! one is compared with another round by round; the median of these ratios is what is reported.
 
 use anyhow::Result;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_pcg::Pcg64;
 
 type Measure<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
 
@@ -48,21 +50,36 @@ impl Series {
     }
 }
 
-/// Runs so many rounds after one that is thrown away. Every other round goes backwards, so that nobody always follows the
-/// same neighbour.
-pub(crate) fn compete(rounds: usize, mut contestants: Vec<Contestant<'_>>) -> Result<Vec<Series>> {
+/// Runs so many rounds after one that is thrown away, as [`compete_in_order_of`] does with one seed.
+pub(crate) fn compete(rounds: usize, contestants: Vec<Contestant<'_>>) -> Result<Vec<Series>> {
+    compete_in_order_of(0, rounds, contestants)
+}
+
+/// The same, in orders that a seed decides: each round another random one. Nobody follows itself, as what it has just left in
+/// the processor's caches would be there for it, and nobody follows the same neighbour again and again.
+pub(crate) fn compete_in_order_of(
+    seed: u64,
+    rounds: usize,
+    mut contestants: Vec<Contestant<'_>>,
+) -> Result<Vec<Series>> {
     let mut series: Vec<Series> = contestants
         .iter()
         .map(|contestant| Series { name: contestant.name.clone(), figures: Vec::with_capacity(rounds) })
         .collect();
-    for contestant in &mut contestants {
-        (contestant.measure)()?;
+    let mut random = Pcg64::seed_from_u64(seed);
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    for turn in &order {
+        (contestants[*turn].measure)()?;
     }
-    for round in 0..rounds {
-        for step in 0..contestants.len() {
-            let turn = if round % 2 == 0 { step } else { contestants.len() - 1 - step };
-            let figure = (contestants[turn].measure)()?;
-            series[turn].figures.push(figure);
+    for _ in 0..rounds {
+        let last = order.last().copied();
+        order.shuffle(&mut random);
+        if order.first().copied() == last {
+            order.rotate_left(1);
+        }
+        for turn in &order {
+            let figure = (contestants[*turn].measure)()?;
+            series[*turn].figures.push(figure);
         }
     }
     Ok(series)
@@ -108,6 +125,23 @@ mod tests {
         assert!((quantile(&mut figures, 0.99) - 198.0).abs() < f64::EPSILON);
         assert!((quantile(&mut figures, 0.5) - 100.0).abs() < f64::EPSILON);
         assert!(quantile(&mut [], 0.5).is_nan());
+    }
+
+    #[test]
+    fn nobody_follows_itself_and_the_order_changes() {
+        let turns = std::cell::RefCell::new(Vec::new());
+        let contestant = |number: usize| {
+            let turns = &turns;
+            Contestant::new(number.to_string(), move || {
+                turns.borrow_mut().push(number);
+                Ok(1.0)
+            })
+        };
+        compete_in_order_of(1, 50, (0..3).map(contestant).collect()).unwrap();
+        let turns = turns.into_inner();
+        assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+        let first: Vec<usize> = turns.chunks(3).map(|round| round[0]).collect();
+        assert!((0..3).all(|number| first.contains(&number)), "{first:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::rivals::contestants as rivals;
 use crate::{
     caches::{Caches, Keys},
-    contest::{Contestant, Series, compete},
+    contest::{Contestant, Series, compete_in_order_of},
     effort::Effort,
     row::{Budget, Row},
     workload::Reads,
@@ -31,7 +31,8 @@ pub(crate) fn run(effort: Effort) -> Result<Vec<Row>> {
         eprintln!("near hits, fill {fill} of {}", effort.near_fills);
         let caches = Caches::fill(&keys, fill)?;
         for (threads, hits) in THREADS.into_iter().zip(&mut all) {
-            hits.measure(&caches, &Near { reads: &reads, threads, count: effort.near_reads }, effort.near_rounds)?;
+            let near = Near { reads: &reads, threads, count: effort.near_reads };
+            hits.measure(&caches, &near, effort.near_rounds, fill)?;
         }
     }
     rows.extend(THREADS.into_iter().zip(&all).flat_map(|(threads, hits)| hits.rows(threads)));
@@ -53,7 +54,7 @@ struct Hits {
 }
 
 impl Hits {
-    fn measure(&mut self, caches: &Caches, near: &Near<'_>, rounds: usize) -> Result<()> {
+    fn measure(&mut self, caches: &Caches, near: &Near<'_>, rounds: usize, seed: u64) -> Result<()> {
         let mut contestants = vec![
             near.contestant("quick_cache", |id| drop(black_box(caches.quick(id)))),
             near.contestant("moka::sync", |id| drop(black_box(caches.moka(id)))),
@@ -66,7 +67,7 @@ impl Hits {
         let (counterparts, rivals): (Vec<usize>, Vec<_>) = rivals(caches, near)?.into_iter().unzip();
         contestants.extend(rivals);
         self.counterparts = counterparts;
-        let series = compete(rounds, contestants)?;
+        let series = compete_in_order_of(seed, rounds, contestants)?;
         if self.series.is_empty() {
             self.series = series;
         } else {
