@@ -140,7 +140,7 @@ impl<'a> Generator<'a> {
         quote! {
             #(#cfgs)*
             #[doc(hidden)]
-            #[allow(dead_code, non_snake_case, unreachable_code, unused_assignments, unused_mut, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
+            #[allow(dead_code, non_snake_case, unreachable_code, clippy::all, clippy::pedantic, reason = "as the function is written; unused at will")]
             #sig {
                 #body
             }
@@ -176,7 +176,13 @@ impl<'a> Generator<'a> {
                 |(name, _)| quote::quote_spanned!(name.span()=> #private::specialise::takes_load_faults::<#error>();),
             );
         let look = quote!(#private::lookup::<#value>(#site(), __larder_cache, #optional, |__larder_key| { #render }));
+        // Only a function that can fail looks twice.
+        let (mutable, again) = match returns.error {
+            Some(_) => (quote!(mut), quote!(__larder_lookup = #look;)),
+            None => (TokenStream::new(), TokenStream::new()),
+        };
         let slow = quote! {
+            let #mutable __larder_lookup = __larder_lookup;
             #rounds
             loop {
                 let __larder_answer = match __larder_lookup {
@@ -196,20 +202,22 @@ impl<'a> Generator<'a> {
                         #failure
                     },
                 }
-                __larder_lookup = #look;
+                #again
             }
         };
-        // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands.
+        let let_cache = quote!(let __larder_cache = #cache;);
+        // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands. The arguments go
+        // along, as references to them could be sent to another thread only if they can be shared.
         let slow = if self.signature.is_async {
             let output = self.outcome_output();
-            quote!(#private::boxed::<#output, _>(async { #slow }).await)
+            quote!(#private::boxed::<#output, _>(async move { #let_cache #slow }).await)
         } else {
             slow
         };
         quote! {
             #check
-            let __larder_cache = #cache;
-            let mut __larder_lookup = #look;
+            #let_cache
+            let __larder_lookup = #look;
             if let #private::Lookup::Found(__larder_outcome) = __larder_lookup {
                 return #success;
             }

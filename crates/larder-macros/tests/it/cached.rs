@@ -168,3 +168,29 @@ async fn a_call_is_a_future_of_a_few_words_whatever_its_body_holds() {
     assert!(size_of_val(&call) <= 12 * size_of::<usize>(), "{} bytes", size_of_val(&call));
     assert_eq!(call.await.unwrap(), 4096);
 }
+
+/// May be sent to another thread, but not shared with one.
+#[derive(Clone)]
+struct Tally(std::cell::Cell<u32>);
+
+#[cached(key = "tallied:{id}")]
+async fn tallied(tally: Tally, id: u32) -> Result<u32, std::fmt::Error> {
+    tokio::task::yield_now().await;
+    id.checked_add(tally.0.get()).ok_or(std::fmt::Error)
+}
+
+#[cached(inline, key = "lent:{name}")]
+async fn lent(name: &str, words: &[String]) -> usize {
+    tokio::task::yield_now().await;
+    name.len() + words.len()
+}
+
+#[larder::test]
+async fn a_call_goes_to_another_thread_with_arguments_that_cannot_be_shared_or_are_borrowed() {
+    fn sent<T: Send>(call: T) -> T {
+        call
+    }
+    assert_eq!(sent(tallied(Tally(1.into()), 2)).await, Ok(3));
+    let (name, words) = ("name".to_owned(), vec!["word".to_owned()]);
+    assert_eq!(sent(lent(&name, &words)).await, 5);
+}

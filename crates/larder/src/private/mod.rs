@@ -29,7 +29,7 @@ pub use crate::{
     specialise,
 };
 
-/// What a call does beyond a near hit, in a place of its own: the size of the call's future is none of its business.
+/// What a call does beyond a near hit, in a place of its own, so that its size is not in the call's future.
 pub fn boxed<T, F: Future<Output = T>>(slow: F) -> Pin<Box<F>> {
     Box::pin(slow)
 }
