@@ -9,7 +9,7 @@ const REASONS: [(&str, &str); 9] = [
         "the bare map is asked with a key that was rendered beforehand, and takes about 210 instructions. Larder takes 420 by \
          `u64`, 460 by `&str` and 550 by a pair: for the larger half of what is added it renders and hashes the key, with its escape \
          check, and for the rest it looks at the clock, the deadlines and the type, and counts. Where all lies in the processor's first \
-         cache, that is 18, 19 and 26 ns beside 18 of the bare map's (on a Zen 4), and hardly less can be had: the look-up itself is no \
+         cache, that is 19, 20 and 27 ns beside 18 of the bare map's (on a Zen 4), and hardly less can be had: the look-up itself is no \
          dearer than the bare map's. Where slots and values have to be waited for it is more, for a `&str` up to twice as \
          much. With `#[cached]` the future of the function comes on top. An application that renders its key before it asks the \
          bare map pays for more than all of that: see the row beside `format!`",
