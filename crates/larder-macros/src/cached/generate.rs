@@ -157,31 +157,49 @@ impl<'a> Generator<'a> {
     }
 
     fn outcome_body(&self) -> TokenStream {
-        let (private, returns) = (&self.private, self.returns);
-        let (value, error) = (&returns.value, returns.error_tokens());
-        let site = self.sibling(&self.site);
-        let cache = self.cache();
-        let render = self.render();
-        let slot = quote!(#private::ErrorSlot<#error>);
-        let miss = self.load(&quote!(__larder_miss));
-        let refresh = self.refresh();
-        let ok = returns.hand_out(&quote!(__larder_found));
-        let success = self.success(&quote!(__larder_outcome.map(|__larder_found| #ok)));
-        let run_uncached = self.run_uncached();
-        let optional = returns.optional;
-        let failure = self.failure();
-        let rounds = returns.error.is_some().then(|| quote!(let mut __larder_rounds = 0_u8;));
+        let (private, error) = (&self.private, self.returns.error_tokens());
+        let (value, optional) = (&self.returns.value, self.returns.optional);
+        let (site, render, success) = (self.sibling(&self.site), self.render(), self.handed_out());
         let check =
             self.options.hard_timeout.as_ref().map(
                 |(name, _)| quote::quote_spanned!(name.span()=> #private::specialise::takes_load_faults::<#error>();),
             );
+        let cache = self.cache();
+        let cache = quote!(let __larder_cache = #cache;);
         let look = quote!(#private::lookup::<#value>(#site(), __larder_cache, #optional, |__larder_key| { #render }));
-        // Only a function that can fail looks twice.
-        let (mutable, again) = match returns.error {
-            Some(_) => (quote!(mut), quote!(__larder_lookup = #look;)),
-            None => (TokenStream::new(), TokenStream::new()),
+        let slow = self.slow_path(&look);
+        // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands. The arguments go
+        // along, as references to them could be sent to another thread only if they can be shared.
+        let slow = if self.signature.is_async {
+            let output = self.outcome_output();
+            quote!(#private::boxed::<#output, _>(async move { #cache #slow }).await)
+        } else {
+            slow
         };
-        let slow = quote! {
+        quote! {
+            #check
+            #cache
+            let __larder_lookup = #look;
+            if let #private::Lookup::Found(__larder_outcome) = __larder_lookup {
+                return #success;
+            }
+            #slow
+        }
+    }
+
+    /// What a call does that is not answered by a near hit, from what it has found on.
+    fn slow_path(&self, look: &TokenStream) -> TokenStream {
+        let private = &self.private;
+        let error = self.returns.error_tokens();
+        let slot = quote!(#private::ErrorSlot<#error>);
+        let (miss, refresh) = (self.load(&quote!(__larder_miss)), self.refresh());
+        let (success, run_uncached, failure) = (self.handed_out(), self.run_uncached(), self.failure());
+        // Only a function that can fail looks again.
+        let (mutable, rounds, again) = match self.returns.error {
+            Some(_) => (quote!(mut), quote!(let mut __larder_rounds = 0_u8;), quote!(__larder_lookup = #look;)),
+            None => Default::default(),
+        };
+        quote! {
             let #mutable __larder_lookup = __larder_lookup;
             #rounds
             loop {
@@ -204,25 +222,13 @@ impl<'a> Generator<'a> {
                 }
                 #again
             }
-        };
-        let let_cache = quote!(let __larder_cache = #cache;);
-        // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands. The arguments go
-        // along, as references to them could be sent to another thread only if they can be shared.
-        let slow = if self.signature.is_async {
-            let output = self.outcome_output();
-            quote!(#private::boxed::<#output, _>(async move { #let_cache #slow }).await)
-        } else {
-            slow
-        };
-        quote! {
-            #check
-            #let_cache
-            let __larder_lookup = #look;
-            if let #private::Lookup::Found(__larder_outcome) = __larder_lookup {
-                return #success;
-            }
-            #slow
         }
+    }
+
+    /// What the function returns for what was found.
+    fn handed_out(&self) -> TokenStream {
+        let ok = self.returns.hand_out(&quote!(__larder_found));
+        self.success(&quote!(__larder_outcome.map(|__larder_found| #ok)))
     }
 
     pub(super) fn cache(&self) -> TokenStream {
