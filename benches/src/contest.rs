@@ -50,13 +50,14 @@ impl Series {
     }
 }
 
-/// Runs so many rounds after one that is thrown away, as [`compete_in_order_of`] does with one seed.
+/// As [`compete_in_order_of`], for contests that are held once.
 pub(crate) fn compete(rounds: usize, contestants: Vec<Contestant<'_>>) -> Result<Vec<Series>> {
     compete_in_order_of(0, rounds, contestants)
 }
 
-/// The same, in orders that a seed decides: each round another random one. Nobody follows itself, as what it has just left in
-/// the processor's caches would be there for it, and nobody follows the same neighbour again and again.
+/// Runs so many rounds after one that is thrown away, each in another random order, which a seed decides: who always came after
+/// the same neighbour would always find what that one leaves. Nobody follows itself, since what it has just left in the
+/// processor's caches would be there for it; two contestants therefore take turns.
 pub(crate) fn compete_in_order_of(
     seed: u64,
     rounds: usize,

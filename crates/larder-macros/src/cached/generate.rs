@@ -167,12 +167,12 @@ impl<'a> Generator<'a> {
         let cache = self.cache();
         let cache = quote!(let __larder_cache = #cache;);
         let look = quote!(#private::lookup::<#value>(#site(), __larder_cache, #optional, |__larder_key| { #render }));
-        let slow = self.slow_path(&look);
+        let slow = self.slow_path(&cache, &look);
         // Apart from the usual case, which a future of a few words does: it may be moved, and kept by thousands. The arguments go
         // along, as references to them could be sent to another thread only if they can be shared.
         let slow = if self.signature.is_async {
             let output = self.outcome_output();
-            quote!(#private::boxed::<#output, _>(async move { #cache #slow }).await)
+            quote!(#private::boxed::<#output, _>(async move { #slow }).await)
         } else {
             slow
         };
@@ -187,21 +187,27 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// What a call does that is not answered by a near hit, from what it has found on.
-    fn slow_path(&self, look: &TokenStream) -> TokenStream {
+    /// What a call does that is not answered by a near hit, from what it has found on. `cache` and `look` are the statement and the
+    /// expression by which it has found it.
+    fn slow_path(&self, cache: &TokenStream, look: &TokenStream) -> TokenStream {
         let private = &self.private;
         let error = self.returns.error_tokens();
         let slot = quote!(#private::ErrorSlot<#error>);
         let (miss, refresh) = (self.load(&quote!(__larder_miss)), self.refresh());
         let (success, run_uncached, failure) = (self.handed_out(), self.run_uncached(), self.failure());
         // Only a function that can fail looks again.
-        let (mutable, rounds, again) = match self.returns.error {
-            Some(_) => (quote!(mut), quote!(let mut __larder_rounds = 0_u8;), quote!(__larder_lookup = #look;)),
-            None => Default::default(),
+        let (begin, again) = if self.returns.error.is_some() {
+            let begin = quote! {
+                #cache
+                let mut __larder_lookup = __larder_lookup;
+                let mut __larder_rounds = 0_u8;
+            };
+            (begin, quote!(__larder_lookup = #look;))
+        } else {
+            Default::default()
         };
         quote! {
-            let #mutable __larder_lookup = __larder_lookup;
-            #rounds
+            #begin
             loop {
                 let __larder_answer = match __larder_lookup {
                     #private::Lookup::Found(__larder_outcome) => return #success,

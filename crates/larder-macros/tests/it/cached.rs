@@ -186,7 +186,7 @@ async fn lent(name: &str, words: &[String]) -> usize {
 }
 
 #[larder::test]
-async fn a_call_goes_to_another_thread_with_arguments_that_cannot_be_shared_or_are_borrowed() {
+async fn a_call_may_go_to_another_thread_with_arguments_that_cannot_be_shared_or_are_borrowed() {
     fn sent<T: Send>(call: T) -> T {
         call
     }
